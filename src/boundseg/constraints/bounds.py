@@ -1,0 +1,109 @@
+"""What is known about a value: a lower and an upper bound, either of which may be unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from boundseg.errors import BoundsError
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Lower and upper bounds of values; an infinite side is unknown.
+
+    Both tensors have one shape, usually ``[G, R]``: a row per group (a slice, a volume), a column per
+    region. ``-inf`` below or ``inf`` above says that nothing is known on that side: it never costs, and a
+    value with both sides unknown counts in no average.
+
+    Raises:
+        BoundsError: A bound is NaN, or a lower bound exceeds its upper one. Values are looked at where this
+            costs nothing, on the CPU and outside of compiled code; call :meth:`check` elsewhere.
+    """
+
+    lower: Float[Tensor, "*n"]
+    upper: Float[Tensor, "*n"]
+
+    def __post_init__(self) -> None:
+        if self.lower.shape != self.upper.shape:
+            raise BoundsError(
+                f"lower bounds of shape {list(self.lower.shape)} meet upper bounds of shape "
+                f"{list(self.upper.shape)}.",
+                remedy="Give both the same shape; write an unknown side as -inf or inf.",
+            )
+        if not torch.compiler.is_compiling() and self.lower.device.type == "cpu":
+            self.check()
+
+    @classmethod
+    def unknown(cls, *shape: int, device: torch.device | None = None) -> Bounds:
+        """Bounds that say nothing, for values of that shape."""
+        lower = torch.full(shape, -torch.inf, device=device)
+        return cls(lower, -lower)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Bounds]) -> Bounds:
+        """The rows of several bounds, one after the other."""
+        return cls(torch.cat([p.lower for p in parts]), torch.cat([p.upper for p in parts]))
+
+    def check(self) -> None:
+        """Looks at every value (this waits for the device).
+
+        Raises:
+            BoundsError: See above; the message names the first offender by its index.
+        """
+        wrong = ~(self.lower <= self.upper)
+        if wrong.any():
+            index = wrong.nonzero()[0].tolist()
+            lower, upper = float(self.lower[tuple(index)]), float(self.upper[tuple(index)])
+            fact = "is NaN" if lower != lower or upper != upper else "exceeds the upper bound"
+            raise BoundsError(
+                f"bounds {index}: the lower bound {lower:g} {fact} (upper bound {upper:g}).",
+                remedy="Swap them, or write an unknown side as -inf or inf.",
+            )
+
+    @property
+    def known(self) -> Bool[Tensor, "*n"]:
+        """Where at least one side is known."""
+        return torch.isfinite(self.lower) | torch.isfinite(self.upper)
+
+    def violation(self, value: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """How far a value lies outside: negative below, positive above, zero (and no gradient) inside."""
+        return (value - self.upper).relu() - (self.lower - value).relu()
+
+    def satisfied(self, value: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+        """Where a value keeps its bounds; unknown sides are kept by everything."""
+        return (self.lower <= value) & (value <= self.upper)
+
+    def mean(self, cost: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
+        """The mean cost over the values with a known side; 0, with zero gradient, where there are none."""
+        total, count = self.total(cost)
+        return total / count.clamp(min=1)
+
+    def total(self, cost: Float[Tensor, "*n"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Numerator and denominator of :meth:`mean`, to be added over chunks or ranks before they divide."""
+        known = self.known
+        return cost.where(known, 0).sum(), known.sum().to(cost.dtype)
+
+    def seen_in_part(self, whole: Bool[Tensor, "*n"], *, grows: bool) -> Bounds:
+        """The bounds that hold for what is seen, where what is seen may be a part of what they speak of.
+
+        Of a part only an upper bound can be asked, and only of a value that never falls when more is added
+        (a size): what is already too much stays too much. An upper bound of 0, absence, is the commonest.
+
+        Args:
+            whole: Where all of the group is seen; there the bounds stay as they are.
+            grows: The descriptor's :attr:`~boundseg.constraints.Descriptor.grows`.
+        """
+        upper = self.upper if grows else self.upper.where(whole, torch.inf)
+        return Bounds(self.lower.where(whole, -torch.inf), upper)
+
+    def to(self, device: torch.device | str) -> Bounds:
+        """The same bounds on another device."""
+        return Bounds(
+            self.lower.to(device, non_blocking=True),
+            self.upper.to(device, non_blocking=True),
+        )

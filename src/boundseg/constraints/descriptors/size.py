@@ -1,0 +1,87 @@
+"""The soft size of a region: the paper's descriptor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from boundseg.constraints.frame import Frame
+
+SizeUnit = Literal["px", "grid_px", "mm2", "mL", "fraction"]
+SIZE_UNITS: tuple[SizeUnit, ...] = get_args(SizeUnit)
+
+
+@dataclass(frozen=True)
+class Size:
+    r"""The soft size of each region, :math:`V = \sum_p w_p S_p` (Kervadec et al. 2019, below eq. 1).
+
+    Args:
+        unit: ``px``, the case's own pixels or voxels (:math:`w` from the frame); ``grid_px``, pixels of the
+            predicted grid, padding included, each counted once, in which the paper gives its figures;
+            ``mm2`` and ``mL``, from the frame's spacing; ``fraction`` of the image,
+            :math:`\sum w S / \sum w`.
+    """
+
+    unit: SizeUnit = "px"
+
+    def __post_init__(self) -> None:
+        if self.unit not in SIZE_UNITS:
+            raise ValueError(f"a size has no unit {self.unit!r}: choose one of {', '.join(SIZE_UNITS)}")
+
+    def __call__(self, probs: Float[Tensor, "B R *space"], frame: Frame | None = None) -> Float[Tensor, "B R"]:
+        """Sizes of every region of every image on its own, ``[B, R]``.
+
+        Args:
+            probs: Probabilities after softmax (or any soft or hard region), 2D or 3D.
+            frame: Where the voxels lie in their case; left out, each counts once.
+        """
+        if frame is None:
+            frame = Frame.plain(len(probs), probs.ndim - 2, probs.device)
+        return self.value(self.sums(probs, frame))
+
+    @property
+    def grows(self) -> bool:
+        return self.unit != "fraction"
+
+    def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R S"]:
+        # float32: a foreground of 256 x 256 pixels overflows float16 (max 65504) and bf16 cannot count it
+        probs = probs if probs.dtype == torch.float64 else probs.float()
+        if self.unit == "grid_px":
+            return probs.flatten(2).sum(2, keepdim=True)
+        weight = frame.weight.to(probs.dtype).unsqueeze(1)
+        uniform = weight[0].numel() == 1
+        size = (
+            probs.flatten(2).sum(2) * weight.flatten(1) if uniform else (probs * weight).flatten(2).sum(2)
+        ).unsqueeze(2)
+        if self.unit == "fraction":
+            image = weight.expand(-1, 1, *probs.shape[2:]).flatten(2).sum(2, keepdim=True)
+            return torch.cat([size, image.expand_as(size)], dim=2)
+        return size * self._per_case_voxel(frame).to(probs.dtype)[:, None, None]
+
+    def value(self, sums: Float[Tensor, "G R S"]) -> Float[Tensor, "G R"]:
+        if self.unit == "fraction":
+            return sums[..., 0] / sums[..., 1].clamp(min=torch.finfo(sums.dtype).tiny)
+        return sums[..., 0]
+
+    def per_voxel(self, frame: Frame) -> Float[Tensor, " B"]:
+        if self.unit == "grid_px":
+            return torch.ones_like(frame.voxels_per_voxel)
+        if self.unit == "fraction":
+            raise ValueError(
+                "a fraction of the image is not counted in pixels: give its constraint scale: relative or a number"
+            )
+        return frame.voxels_per_voxel * self._per_case_voxel(frame)
+
+    def _per_case_voxel(self, frame: Frame) -> Tensor:
+        """The size of one of the case's voxels in this unit, [B]."""
+        if self.unit == "px":
+            return frame.weight.new_ones(len(frame.weight))
+        if frame.spacing_mm is None:
+            raise ValueError(f"a size in {self.unit} needs the frame's spacing_mm, which is not given")
+        if self.unit == "mm2":
+            return frame.spacing_mm[:, :2].prod(1)
+        return frame.spacing_mm[:, :3].prod(1) / 1000

@@ -1,0 +1,238 @@
+"""``priors.csv``: what is known about the cases, one row per fact; read, written, looked up."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
+from io import StringIO
+from pathlib import Path
+
+from boundseg.constraints import DESCRIPTORS, SIZE_UNITS
+from boundseg.data import atomic
+from boundseg.data.dataset import Dataset
+from boundseg.errors import PriorsError, Problem
+from boundseg.nearest import did_you_mean
+
+UNITS = (*SIZE_UNITS, "mm")
+SWAP = "Swap them, or widen the margin (boundseg priors --margin 0.2)."
+
+
+@dataclass(frozen=True)
+class Prior:
+    """One fact.
+
+    Attributes:
+        case: The case it speaks of.
+        slice: 0-based along ``slice_axis``; None means the whole volume.
+        region: A class name, or a union such as ``LV+Myo``. The column is headed ``class``.
+        quantity: A descriptor's name, such as ``size``.
+        lower: Lower bound in ``unit``; ``-inf`` where unknown.
+        upper: Upper bound in ``unit``; ``inf`` where unknown.
+        unit: ``px`` (the file's grid), ``grid_px`` (the prepared grid), ``mm2``, ``mL``, ``mm``, ``fraction``.
+        set: The name by which a config asks for it.
+        source: Where the number came from, in words.
+    """
+
+    case: str
+    slice: int | None
+    region: str
+    quantity: str
+    lower: float
+    upper: float
+    unit: str
+    set: str
+    source: str
+
+
+COLUMNS = ("case", "slice", "class", "quantity", "lower", "upper", "unit", "set", "source")
+
+
+def read(path: Path) -> list[Prior]:
+    """All rows of a ``priors.csv``.
+
+    Raises:
+        PriorsError: The file is missing, or some rows cannot be read; all of them are listed.
+    """
+    if not path.is_file():
+        raise PriorsError(f"{path.name} is not there.", str(path.parent), "boundseg priors writes one.")
+    rows: list[Prior] = []
+    problems: list[Problem] = []
+    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets prepend a byte order mark
+        reader = csv.DictReader(file)
+        missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+        if missing:
+            raise PriorsError(
+                f"the columns {missing} are missing.", str(path), f"The header is: {','.join(COLUMNS)}"
+            )
+        for row in reader:
+            try:
+                rows.append(_parse(row))
+            except ValueError as error:
+                problems.append(
+                    Problem(
+                        f"{row['case']}, {row['class']}: {error}",
+                        f"{path}, line {reader.line_num}",
+                        "Mend it.",
+                    )
+                )
+    problems += [
+        Problem(f"{_named(prior)}: {fact}", f"{path}, line {line}", remedy)
+        for line, prior in enumerate(rows, start=2)
+        for fact, remedy in _impossible(prior)
+    ]
+    if problems:
+        raise PriorsError.of(problems)
+    return rows
+
+
+def write(path: Path, rows: Iterable[Prior]) -> None:
+    """Writes rows; unknown sides and whole volumes become empty cells."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([_cell(value) for value in astuple(row)])
+    atomic.write_text(path, text.getvalue())
+
+
+def merge(old: Sequence[Prior], new: Sequence[Prior]) -> list[Prior]:
+    """The old rows, with those that the new ones derive anew replaced where the first of them stood.
+
+    A row is derived anew if set, quantity, class, case and scope (slice or volume) agree with a new one, so
+    that deriving twice changes nothing and hand-written rows of other sets stay as they are.
+    """
+
+    def key(row: Prior) -> tuple[str, str, str, str, bool]:
+        return row.set, row.quantity, row.region, row.case, row.slice is None
+
+    derived = {key(row) for row in new}
+    kept = [row for row in old if key(row) not in derived]
+    first = next((i for i, row in enumerate(old) if key(row) in derived), len(old))
+    position = sum(key(row) not in derived for row in old[:first])
+    return [*kept[:position], *new, *kept[position:]]
+
+
+def problems_with(rows: Sequence[Prior], dataset: Dataset, slices: Mapping[str, int], path: Path) -> list[Problem]:
+    """What does not fit the dataset: unknown cases, classes, quantities and units, slices that are not there.
+
+    Args:
+        slices: How many slices each case has, for the cases whose images could be read.
+    """
+    found = []
+    for line, row in enumerate(rows, start=2):
+        where = f"{path}, line {line}"
+        if row.case not in dataset.cases:
+            near = did_you_mean(row.case, dataset.cases)
+            found.append(Problem(f"{row.case!r} is no case of this dataset{near}", where, "Mend the name."))
+        elif row.slice is not None and not 0 <= row.slice < slices.get(row.case, math.inf):
+            count = slices[row.case]
+            found.append(
+                Problem(f"{row.case} has slices 0 to {count - 1}, not {row.slice}.", where, "Count from 0.")
+            )
+        for part in row.region.split("+"):
+            if part not in dataset.labels:
+                near = did_you_mean(part, dataset.labels)
+                found.append(Problem(f"{part!r} is no class{near}", where, "Mend the name."))
+        if row.quantity not in DESCRIPTORS:
+            near = did_you_mean(row.quantity, DESCRIPTORS)
+            found.append(Problem(f"{row.quantity!r} is no quantity{near}", where, "Mend the name."))
+    return found
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The rows of one set about one quantity of one region, in one unit and scope.
+
+    Attributes:
+        unit: Unit of all bounds.
+        of_volume: Whether they speak of whole volumes (else of slices).
+        bounds: ``bounds[case][slice]`` (slice is None for volumes): lower and upper.
+    """
+
+    unit: str
+    of_volume: bool
+    bounds: dict[str, dict[int | None, tuple[float, float]]] = field(default_factory=dict)
+
+
+def look_up(rows: Iterable[Prior], *, set: str, quantity: str, region: str) -> list[Facts]:
+    """The facts of a set, one group for each unit and scope; rows about the same thing all hold.
+
+    Raises:
+        PriorsError: Two rows about the same thing exclude each other.
+    """
+    facts: dict[tuple[str, bool], Facts] = {}
+    cells: dict[tuple[str, bool], dict[str, dict[int | None, tuple[float, float]]]] = defaultdict(dict)
+    for row in rows:
+        if (row.set, row.quantity, row.region) != (set, quantity, region):
+            continue
+        key = (row.unit, row.slice is None)
+        of_case = cells[key].setdefault(row.case, {})
+        lower, upper = of_case.get(row.slice, (-math.inf, math.inf))
+        lower, upper = max(lower, row.lower), min(upper, row.upper)
+        if lower > upper:
+            raise PriorsError(
+                f"{_named(row)}: two rows of the set {set!r} exclude each other ({lower:g} to {upper:g} {row.unit}).",
+                remedy="Remove one of them from priors.csv.",
+            )
+        of_case[row.slice] = (lower, upper)
+        facts.setdefault(key, Facts(row.unit, row.slice is None, cells[key]))
+    return list(facts.values())
+
+
+def _parse(row: Mapping[str, str]) -> Prior:
+    try:
+        number = int(row["slice"]) if row["slice"].strip() else None
+    except ValueError:
+        raise ValueError(f"slice = {row['slice']!r} is no whole number.") from None
+    lower, upper = _bound(row, "lower", -math.inf), _bound(row, "upper", math.inf)
+    texts = {column: (row[column] or "").strip() for column in COLUMNS}
+    return Prior(
+        case=texts["case"],
+        slice=number,
+        region=texts["class"],
+        quantity=texts["quantity"],
+        lower=lower,
+        upper=upper,
+        unit=texts["unit"],
+        set=texts["set"],
+        source=texts["source"],
+    )
+
+
+def _bound(row: Mapping[str, str], side: str, unknown: float) -> float:
+    try:
+        return float(row[side]) if row[side].strip() else unknown
+    except ValueError:
+        raise ValueError(f"{side} = {row[side]!r} is no number.") from None
+
+
+def _impossible(row: Prior) -> list[tuple[str, str]]:
+    found = []
+    if math.isnan(row.lower) or math.isnan(row.upper):
+        found.append(("a bound is NaN.", "Leave the cell empty where nothing is known."))
+    if row.lower > row.upper:
+        fact = f"the lower bound {row.lower:g} {row.unit} exceeds the upper bound {row.upper:g} {row.unit}."
+        found.append((fact, SWAP))
+    if row.quantity == "size" and row.upper < 0:
+        found.append((f"a size cannot be at most {row.upper:g}.", "Give an upper bound of 0 or more."))
+    if row.unit not in UNITS:
+        found.append(
+            (f"{row.unit!r} is no unit{did_you_mean(row.unit, UNITS)}", f"Use one of {', '.join(UNITS)}.")
+        )
+    return found
+
+
+def _named(row: Prior) -> str:
+    return ", ".join([row.case, *([] if row.slice is None else [f"slice {row.slice}"]), row.region])
+
+
+def _cell(value: object) -> object:
+    if value is None or (isinstance(value, float) and math.isinf(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+assert len(COLUMNS) == len(fields(Prior))

@@ -1,0 +1,132 @@
+"""Checkpoints: safetensors and JSON, written whole or not at all; nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from boundseg.data import atomic
+from boundseg.errors import CheckpointError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read from a checkpoint's folder."""
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None, state: Mapping[str, Any]
+) -> None:
+    """Writes ``weights.safetensors``, ``optimizer.safetensors`` and ``state.json`` into ``folder``.
+
+    They are written into a new folder beside it, which then takes its place.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _save(partial / "weights.safetensors", network.state_dict())
+    if optimizer is not None:
+        _save(partial / "optimizer.safetensors", _flat(optimizer))
+    atomic.write_text(partial / "state.json", json.dumps({"format": FORMAT, **state}, indent=1))
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    _sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: Path) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Raises:
+        CheckpointError: It is missing, incomplete, corrupted, or of another version.
+    """
+    old = folder.with_name(f".{folder.name}.old")
+    # killed between the two renames of save: the previous one is whole
+    folder = old if not folder.exists() and old.exists() else folder
+    if not (folder / "state.json").is_file():
+        raise CheckpointError(
+            f"there is no checkpoint in {folder.name}.", str(folder.parent), "Train first, or name another run."
+        )
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if state.get("format") != FORMAT:
+            raise CheckpointError(
+                f"the checkpoint has format {state.get('format')!r}; this version reads {FORMAT}.",
+                str(folder),
+                "Use the version of boundseg that environment.json of the run names.",
+            )
+        weights = load_file(folder / "weights.safetensors")
+        path = folder / "optimizer.safetensors"
+        optimizer = load_file(path) if path.is_file() else {}
+    except (OSError, ValueError, SafetensorError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"the checkpoint cannot be read: {error}",
+            str(folder),
+            "Use the run's other checkpoint (best or last), or train again.",
+        ) from error
+    return Checkpoint(weights, optimizer, state)
+
+
+def restore_weights(network: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:
+    """Puts weights into a network; raises CheckpointError where they are another network's."""
+    try:
+        network.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights do not fit the network: {str(error).splitlines()[-1].strip()}",
+            str(folder),
+            "The config's network must be the one that was trained.",
+        ) from error
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Puts an optimiser's running averages back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in checkpoint.optimizer.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{index}.{name}": value
+        for index, of_parameter in optimizer.state_dict()["state"].items()
+        for name, value in of_parameter.items()
+    }
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    # contiguous copies: channels-last parameters are refused by safetensors, and views would be shared
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    atomic.sync(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere folders cannot be opened, and renames are durable by themselves
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

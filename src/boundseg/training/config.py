@@ -1,0 +1,270 @@
+"""A training as data: YAML in, checked, every default written back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from boundseg.constraints import SizeUnit
+from boundseg.data.batches import BatchOf
+from boundseg.data.prepare import Fit, Grid, Intensity
+from boundseg.errors import ConfigError, Problem
+from boundseg.nearest import did_you_mean
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Side = float | None  # None is unknown
+
+
+class Section(BaseModel):
+    """A part of a config: unknown keys are errors, nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+
+
+class DataConfig(Section):
+    """What is read, and the grid on which the network sees it; see :class:`boundseg.data.prepare.Grid`.
+
+    ``complete`` declares classes of which a centre crop leaves out nothing, so that their bounds hold: a list of
+    classes, or for each the largest share of a slice's pixels that may be left out. It is tested against every
+    full mask there is.
+    """
+
+    folder: Path
+    size: tuple[Count, Count] = (256, 256)
+    fit: Fit = "pad"
+    spacing_mm: tuple[Positive, Positive] | None = None
+    intensity: Intensity = "zscore"
+    batch: BatchOf = "slices"
+    complete: dict[str, Share] = {}
+
+    @field_validator("complete", mode="before")
+    @classmethod
+    def _list_means_no_loss(cls, value: Any) -> Any:
+        return dict.fromkeys(value, 0.0) if isinstance(value, (list, tuple)) else value
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the prepared slices."""
+        return Grid(self.size, self.fit, self.spacing_mm, self.intensity)
+
+
+class NetworkConfig(BaseModel):
+    """A network's name; every other key is an option of that network."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = "enet"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is handed to the network beside its channels and classes."""
+        return dict(self.model_extra or {})
+
+
+class SizeConfig(Section):
+    """Bounds on the size of a class (or a union, ``LV+Myo``).
+
+    One of three says what is known: ``set`` (rows of ``from``, a priors.csv of the dataset folder), ``present``
+    and ``absent`` (by the rows of ``tags``), or ``between`` (everywhere, for each slice or for each volume).
+    """
+
+    class_: str = Field(alias="class")
+    from_: str = Field("priors.csv", alias="from")
+    set: str | None = None
+    present: tuple[Side, Side] | None = None
+    absent: tuple[Side, Side] | None = None
+    tags: str = "tags"
+    between: tuple[Side, Side] | None = None
+    per: Literal["slice", "volume"] = "slice"
+    unit: SizeUnit = "px"
+    penalty: Literal["quadratic"] = "quadratic"
+    scale: Literal["image", "relative"] | Positive = "image"
+    floor: Positive | None = None
+    weight: Annotated[float, Field(ge=0)] = 0.01
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SizeConfig:
+        given = [
+            self.set is not None,
+            self.present is not None or self.absent is not None,
+            self.between is not None,
+        ]
+        if sum(given) != 1:
+            raise ValueError("give exactly one of: set, present / absent, between.")
+        if (self.scale == "relative") != (self.floor is not None):
+            raise ValueError("scale: relative goes with a floor (in the unit of the bounds), and a floor with it.")
+        for name in ("present", "absent", "between"):
+            pair = getattr(self, name)
+            if pair and None not in pair and pair[0] > pair[1]:
+                raise ValueError(f"{name}: the lower bound {pair[0]:g} exceeds the upper bound {pair[1]:g}.")
+        return self
+
+
+class ConstraintConfig(Section):
+    """One constraint, headed by the name of what it measures."""
+
+    size: SizeConfig
+
+
+class SupervisionConfig(Section):
+    """Who is taught by what. ``labels``: ``full``, a weak set's name, or ``none``."""
+
+    cases: str | list[str] = "train"
+    labels: str
+    constraints: list[ConstraintConfig] = []
+
+    @property
+    def names(self) -> list[str]:
+        """The lists, patients or cases that this entry speaks of."""
+        return [self.cases] if isinstance(self.cases, str) else self.cases
+
+
+class OptimizerConfig(Section):
+    """Adam or AdamW. The published code uses betas of 0.9 and 0.99."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: Positive = 5e-4
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ScheduleConfig(Section):
+    """``plateau``: times ``factor`` after ``patience`` epochs without improvement; ``cosine``: to 0 at the end."""
+
+    name: Literal["plateau", "cosine", "constant"] = "plateau"
+    patience: Count = 20
+    factor: Share = 0.5
+
+
+class TrainingConfig(Section):
+    """How long and how.
+
+    ``stop_after``: epochs without improvement after which training ends. ``warm_up``: epochs over which the
+    constraints' weights grow from 0. ``first_bias``: ``expected`` starts the network at the classes' expected
+    shares of an image (from full masks and bounds), ``zero`` at equal ones. ``average``: of the cross-entropy, see
+    :func:`boundseg.losses.partial_cross_entropy`.
+    """
+
+    epochs: Count = 200
+    batch_size: Count = 1
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    stop_after: Count | None = None
+    warm_up: Annotated[int, Field(ge=0)] = 0
+    first_bias: Literal["expected", "zero"] = "expected"
+    average: Literal["image", "batch", "sum"] = "image"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = True
+
+
+class SelectionConfig(Section):
+    """Which epoch's weights are ``best``: ``weak`` (lowest objective on held-out weak labels and bounds), ``dice``
+    (highest DSC on held-out full masks, as the paper does) or ``last``."""
+
+    by: Literal["weak", "dice", "last"] = "weak"
+    cases: str = "validation"
+
+
+class Config(Section):
+    """A whole training; see ``docs/config.md``."""
+
+    data: DataConfig
+    network: NetworkConfig = NetworkConfig()
+    supervision: Annotated[list[SupervisionConfig], Field(min_length=1)]
+    method: Literal["penalty"] = "penalty"
+    training: TrainingConfig = TrainingConfig()
+    selection: SelectionConfig = SelectionConfig()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @classmethod
+    def load(cls, path: Path | str, overrides: Sequence[str] = ()) -> Config:
+        """Reads a YAML file; ``overrides`` are texts such as ``training.epochs=5``.
+
+        A relative ``data.folder`` is one beside the config file, or else of the working directory.
+
+        Raises:
+            ConfigError: The file cannot be read, or keys or values are wrong; all of them are listed.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ConfigError(f"{path.name} is not there.", str(path.parent), "Check the path of the config.")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path.name} is not valid YAML: {error}", str(path.parent), "Mend it.") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path.name} holds no keys.", str(path.parent), "See docs/config.md.")
+        for override in overrides:
+            _override(content, override)
+        config = cls.parse(content, str(path))
+        beside = path.parent / config.data.folder
+        if not config.data.folder.is_absolute() and beside.is_dir():
+            return config.model_copy(update={"data": config.data.model_copy(update={"folder": beside})})
+        return config
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any], where: str = "the config") -> Config:
+        """Checks what was read; raises ConfigError with every problem."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise ConfigError.of(_problem(detail, where) for detail in error.errors()) from None
+
+    def dump(self) -> str:
+        """The whole config as YAML, defaults included."""
+        content = self.model_dump(mode="json", by_alias=True)
+        return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _override(content: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text!r} has no '='.", remedy="Write it as key=value, e.g. training.epochs=5.")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML.", remedy="Quote it.") from error
+    place: Any = content
+    *parents, last = key.split(".")
+    try:
+        for name in parents:
+            place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+        place[int(last) if isinstance(place, list) else last] = parsed
+    except (ValueError, IndexError, TypeError, AttributeError):
+        raise ConfigError(
+            f"--set {text!r}: there is no place {key!r}.", remedy="Name keys, and count list entries from 0."
+        ) from None
+
+
+def _problem(detail: Any, where: str) -> Problem:
+    location: tuple[str | int, ...] = detail["loc"]
+    path = ".".join(map(str, location))
+    if detail["type"] == "extra_forbidden":
+        known = [field.alias or name for name, field in _section_at(location[:-1]).model_fields.items()]
+        near = did_you_mean(str(location[-1]), known)
+        return Problem(f"unknown key {path!r}{near}", where, f"The keys there are: {', '.join(known)}.")
+    message = detail["msg"].removeprefix("Value error, ")
+    given = "" if detail["type"] in ("missing", "value_error") else f" (given: {detail['input']!r})"
+    return Problem(f"{path}: {message}{given}", where)
+
+
+def _section_at(location: Sequence[str | int]) -> type[BaseModel]:
+    """The section of the config to which a location of pydantic's leads."""
+    section: type[BaseModel] = Config
+    for step in location:
+        field = next((f for n, f in section.model_fields.items() if step in (n, f.alias)), None)
+        if field is not None:
+            section = _section_in(field.annotation) or section
+    return section
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if get_origin(annotation) in (list, Union, UnionType, Annotated):
+        return next((found for part in get_args(annotation) if (found := _section_in(part))), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

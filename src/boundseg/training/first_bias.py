@@ -1,0 +1,57 @@
+"""Where training starts: the classes' expected shares of an image, from what is known about them.
+
+A fresh network gives every class the same share. On 128 x 128 pixels the soft size of one foreground class is then
+8,192 px, and the quadratic penalty of a bound of 700 px is fifty times the cross-entropy: training begins with a
+push towards the background from which it recovers slowly. A network that starts at the expected share begins
+near its bounds instead. (The same remedy as for rare objects in detection: Lin et al., ICCV 2017, section 4.1.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from boundseg.constraints import Size
+from boundseg.data.batches import frame_of
+from boundseg.training.supervision import Teaching
+
+SMALLEST_SHARE = 1e-4  # a class that is nearly never there still has to be reachable
+
+
+def expected_shares(teaching: Teaching, classes: int, ignore: int) -> list[float] | None:
+    """Each class's expected share of a grid pixel, or None where nothing is known of any foreground class.
+
+    A fully labelled case tells its shares. Elsewhere a bounded size stands for the geometric mean of its bounds: of
+    [0.9 τ, 1.1 τ] that is τ, and of a tag's [1, |Ω|] the square root of |Ω|, small but not nothing. A class of which
+    nothing is known takes the mean share of the known ones.
+    """
+    shares: list[list[float]] = [[] for _ in range(classes)]
+    by_name = {constraint.name: constraint for constraint in teaching.constraints}
+    for case in teaching.train:
+        pixels = case.labels.shape[1] * case.labels.shape[2]
+        if (case.labels != ignore).mean() > 0.5:
+            for value in range(1, classes):
+                shares[value].append(float((case.labels == value).mean()))
+            continue
+        for name, bounds in case.bounds.items():
+            constraint = by_name[name]
+            (region, *others), size = constraint.regions, constraint.descriptor
+            if others or len(region) > 1 or not isinstance(size, Size) or not np.isfinite(bounds).all():
+                continue
+            expected = float(np.sqrt(bounds[0] * bounds[1]).mean())
+            if size.unit != "fraction":
+                expected /= float(size.per_voxel(frame_of([case]))) * pixels
+            shares[region[0]].append(expected / len(case) if constraint.scope == "volume" else expected)
+    known = [float(np.mean(s)) for s in shares[1:] if s]
+    if not known:
+        return None
+    foreground = [float(np.mean(s)) if s else float(np.mean(known)) for s in shares[1:]]
+    foreground = [min(max(share, SMALLEST_SHARE), 0.9 / (classes - 1)) for share in foreground]
+    return [1 - sum(foreground), *foreground]
+
+
+def start_at(bias: torch.nn.Parameter, shares: list[float]) -> None:
+    """Sets the bias of the layer that makes the logits, so that zero features give these shares."""
+    with torch.no_grad():
+        logits = torch.tensor(shares, dtype=bias.dtype, device=bias.device).log()
+        bias.copy_(logits[1:] - logits[0] if len(bias) == 1 else logits)

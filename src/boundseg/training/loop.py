@@ -1,0 +1,189 @@
+"""The loop: batch, forward, terms, backward, step, log, save."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from boundseg.data.batches import batches, order
+from boundseg.data.dataset import Dataset
+from boundseg.errors import RunError
+from boundseg.losses import Objective
+from boundseg.networks import final_bias
+from boundseg.training import checkpoint as checkpoints
+from boundseg.training.config import Config
+from boundseg.training.first_bias import expected_shares, start_at
+from boundseg.training.progress import display
+from boundseg.training.run import Run
+from boundseg.training.running import Running
+from boundseg.training.schedules import Progress, constraint_strength, learning_rate
+from boundseg.training.supervision import Teaching, teach
+from boundseg.training.validation import validate
+
+
+def train(
+    config: Config,
+    folder: Path | str,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    quiet: bool = False,
+    report: Callable[[str], None] = lambda text: None,
+) -> Run:
+    """Trains as a config says and leaves a run folder.
+
+    Args:
+        config: What is learned, from what and how.
+        folder: The run folder to be made.
+        resume: Go on from the folder's last checkpoint; the config must be the one it began with (it may name more
+            epochs).
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        quiet: Show no progress.
+        report: Told of each step of the preparation.
+
+    Raises:
+        InputError: Whatever is wrong with the data, the config or the run folder.
+    """
+    from lightning_fabric import Fabric, seed_everything
+
+    settings = config.training
+    dataset = Dataset.open(config.data.folder)
+    teaching = teach(config, dataset, report)
+    run = _continue(folder, config) if resume else Run.create(folder, config, dataset)
+    seed_everything(config.seed, verbose=False)
+    fabric = Fabric(accelerator=device, devices=1, precision=settings.precision)
+    network = run.network()
+    _start(network, config, teaching, dataset, run)
+    if settings.channels_last and len(config.data.size) == 2:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = _optimizer(network, config)
+    model, optimizer = fabric.setup(network, optimizer)
+    objective = Objective(dataset.ignore, teaching.constraints, settings.average)
+    progress, first_epoch = Progress(), 0
+    if resume:
+        progress, first_epoch = _restore(run, network, optimizer)
+    steps = len(order(teaching.train, config.data.batch, settings.batch_size))
+
+    with display(settings.epochs, steps, first_epoch, quiet) as shown:
+        for epoch in range(first_epoch, settings.epochs):
+            started, waited = time.perf_counter(), 0.0
+            lr = learning_rate(settings.schedule, settings.optimizer.lr, epoch / settings.epochs, progress)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            model.train()
+            running = Running(fabric.device)
+            # the order is a function of seed and epoch alone: a resumed run draws what the unbroken one drew
+            drawn = batches(
+                teaching.train,
+                config.data.batch,
+                settings.batch_size,
+                teaching.volume_constraints,
+                np.random.default_rng([config.seed, epoch]),
+            )
+            for step in range(steps):
+                asked = time.perf_counter()
+                batch = next(drawn).to(fabric.device)
+                waited += time.perf_counter() - asked
+                strength = constraint_strength(settings.warm_up, epoch + step / steps)
+                logits = model(batch.images.contiguous(memory_format=_layout(config)))
+                loss = objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, strength)
+                optimizer.zero_grad(set_to_none=True)
+                fabric.backward(loss.total)
+                optimizer.step()
+                running.add(loss)
+                shown.step()
+            row = {"epoch": float(epoch), "lr": lr, **running.means()}
+            _require_finite(row, run)
+            row |= validate(model, teaching, objective, config, dataset, fabric.device)
+            best = progress.update(epoch, _score(row, config), settings.schedule.patience)
+            elapsed = time.perf_counter() - started
+            row |= {"seconds": elapsed, "waiting": waited / elapsed}
+            run.log_epoch(row)
+            _save(run, network, optimizer, progress, epoch, best)
+            shown.epoch(row, best)
+            if settings.stop_after and epoch - progress.best_epoch >= settings.stop_after:
+                run.log(f"ended after epoch {epoch}: no improvement since epoch {progress.best_epoch}")
+                break
+    run.log(f"best epoch {progress.best_epoch} by {config.selection.by}: score {progress.best:.6g}")
+    return run
+
+
+def _start(network: nn.Module, config: Config, teaching: Teaching, dataset: Dataset, run: Run) -> None:
+    bias = final_bias(network)
+    if config.training.first_bias == "expected" and bias is not None:
+        shares = expected_shares(teaching, len(dataset.labels), dataset.ignore)
+        if shares:
+            start_at(bias, shares)
+            run.log(f"starts at the expected shares {[round(share, 5) for share in shares]}")
+
+
+def _optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
+    settings = config.training.optimizer
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+    return kind(
+        network.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+    )
+
+
+def _layout(config: Config) -> torch.memory_format:
+    return torch.channels_last if config.training.channels_last else torch.contiguous_format
+
+
+def _score(row: dict[str, float], config: Config) -> float:
+    """What the selection compares, lower is better; a run without validation keeps its last epoch."""
+    if config.selection.by == "dice":
+        dice = [v for name, v in row.items() if name.startswith("validation dice: ") and not math.isnan(v)]
+        return -sum(dice) / len(dice) if dice else math.nan
+    if config.selection.by == "weak" and "validation objective" in row:
+        return row["validation objective"]
+    return -row["epoch"]
+
+
+def _require_finite(row: dict[str, float], run: Run) -> None:
+    if not math.isfinite(row["objective"]):
+        raise RunError(
+            f"the loss of epoch {row['epoch']:.0f} is not finite.",
+            str(run.folder),
+            "The last good checkpoint is kept; lower the learning rate or the weights and --resume.",
+        )
+
+
+def _save(
+    run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, epoch: int, best: bool
+) -> None:
+    folder = run.folder / "checkpoints"
+    if best:
+        checkpoints.save(folder / "best", network, None, {"epoch": epoch})
+    state = {"epoch": epoch, "progress": vars(progress), "rng": torch.get_rng_state().numpy().tobytes().hex()}
+    checkpoints.save(folder / "last", network, optimizer, state)
+
+
+def _continue(folder: Path | str, config: Config) -> Run:
+    run = Run.open(folder)
+    resolved = config.data.model_copy(update={"folder": config.data.folder.resolve()})
+    ours, theirs = (
+        c.model_dump(mode="json", exclude={"training": {"epochs"}})
+        for c in (config.model_copy(update={"data": resolved}), run.config)
+    )
+    differing = [key for key in ours if ours[key] != theirs[key]]
+    if differing:
+        raise RunError(
+            f"the config differs from the one that {folder} began with, in: {', '.join(differing)}.",
+            str(run.folder / "config.yaml"),
+            "Resume with the same config, or start a new run with --out.",
+        )
+    return run
+
+
+def _restore(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, int]:
+    last = run.checkpoint("last")
+    checkpoints.restore_weights(network, last, run.folder)
+    checkpoints.restore_optimizer(optimizer, last)
+    torch.set_rng_state(torch.frombuffer(bytearray.fromhex(last.state["rng"]), dtype=torch.uint8))
+    return Progress(**last.state["progress"]), int(last.state["epoch"]) + 1

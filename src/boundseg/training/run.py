@@ -1,0 +1,181 @@
+"""The run folder: what a training leaves behind, and what can be asked of it afterwards."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Shaped, UInt8
+from torch import nn
+
+from boundseg.data import atomic
+from boundseg.data.dataset import Dataset, require_finite
+from boundseg.errors import RunError, VolumeError
+from boundseg.inference import Predictor, label_map
+from boundseg.networks import build
+from boundseg.training import checkpoint as checkpoints
+from boundseg.training.checkpoint import Checkpoint
+from boundseg.training.config import Config
+
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, opened."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path | str, config: Config, dataset: Dataset) -> Run:
+        """Makes the folder and writes ``config.yaml`` and ``environment.json``.
+
+        Raises:
+            RunError: The folder exists.
+        """
+        folder = Path(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise RunError(
+                f"the run folder {folder} exists.",
+                remedy="Go on with --resume, name another with --out, or remove it.",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        absolute = config.data.model_copy(update={"folder": config.data.folder.resolve()})
+        environment = _environment(config.seed) | {"labels": dataset.labels, "channels": dataset.channels}
+        atomic.write_text(folder / "environment.json", json.dumps(environment, indent=1) + "\n")
+        atomic.write_text(folder / "config.yaml", config.model_copy(update={"data": absolute}).dump())
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Run:
+        """Opens a run folder; raises RunError where it is none."""
+        folder = Path(folder)
+        for name in ("config.yaml", "environment.json"):
+            if not (folder / name).is_file():
+                raise RunError(
+                    f"{folder} is no run folder: {name} is not there.", remedy="boundseg train makes one."
+                )
+        return cls(folder)
+
+    @cached_property
+    def config(self) -> Config:
+        """The config as it was resolved."""
+        return Config.load(self.folder / "config.yaml")
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine and seed, and the dataset's classes and channels."""
+        content: dict[str, Any] = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Class names and values, the background among them."""
+        labels: dict[str, int] = self.environment["labels"]
+        return labels
+
+    def network(self) -> nn.Module:
+        """A fresh network as the config describes it."""
+        channels, network = self.environment["channels"], self.config.network
+        return build(network.name, len(channels), len(self.labels), **network.options)
+
+    def checkpoint(self, which: Which = "best") -> Checkpoint:
+        """A checkpoint; raises CheckpointError where it cannot be read."""
+        return checkpoints.load(self.folder / "checkpoints" / which)
+
+    def predictor(self, which: Which = "best", device: torch.device | str = "cpu") -> Predictor:
+        """The trained network with its preparation."""
+        network = self.network()
+        checkpoints.restore_weights(network, self.checkpoint(which), self.folder)
+        device = torch.device(device)
+        return Predictor(network.to(device).eval(), self.config.data.grid, device)
+
+    def predict(
+        self,
+        array: Shaped[np.ndarray, "*C X Y S"],
+        spacing: Sequence[float],
+        which: Which = "best",
+        device: torch.device | str = "cpu",
+    ) -> UInt8[np.ndarray, "X Y S"]:
+        """The label map of a volume, on its own grid.
+
+        Args:
+            array: ``[X, Y, S]``, slices along the last axis, or ``[C, X, Y, S]`` with several channels.
+            spacing: Size of a voxel along X and Y (and S, which is not used), in mm.
+            which: ``best`` or ``last`` weights.
+            device: Where to compute.
+
+        Raises:
+            VolumeError: The number of channels is not the network's, or voxels are NaN or infinite.
+        """
+        image = np.asarray(array, np.float32)
+        image = image[None] if image.ndim == 3 else image
+        channels = len(self.environment["channels"])
+        if image.ndim != 4 or len(image) != channels:
+            raise VolumeError(
+                f"an array of shape {np.shape(array)} is no volume of {channels} channel(s).",
+                remedy="Give [X, Y, S], or [C, X, Y, S].",
+            )
+        require_finite(image, Path("the array"))
+        slices = np.moveaxis(image, 3, 1)
+        probs = self.predictor(which, device)(slices, (float(spacing[0]), float(spacing[1])))
+        return np.moveaxis(label_map(probs), 0, 2)
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The rows of ``metrics.csv``, one per epoch."""
+        path = self.folder / "metrics.csv"
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        """Appends a row to ``metrics.csv``; an epoch that is run again after a resume replaces its row."""
+        rows = [old for old in self.metrics() if old["epoch"] < row["epoch"]] + [dict(row)]
+        lines = [",".join(row), *(",".join(f"{value:.8g}" for value in r.values()) for r in rows)]
+        atomic.write_text(self.folder / "metrics.csv", "\n".join(lines) + "\n")
+
+    def log(self, text: str) -> None:
+        """Appends a line to ``log.txt``."""
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+
+
+def _environment(seed: int) -> dict[str, Any]:
+    packages = {}
+    for name in ("boundseg", "torch", "numpy", "monai", "lightning-fabric", "nibabel"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "command": sys.argv,
+        "seed": seed,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "packages": packages,
+        "machine": f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} thread(s)",
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    """The commit of the checkout that boundseg was imported from, where it was."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

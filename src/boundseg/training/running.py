@@ -1,0 +1,35 @@
+"""What an epoch adds up: on the device, read once at its end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from boundseg.losses import Loss
+
+
+class Running:
+    """Means of the objective, the cross-entropy, every penalty and every share of kept bounds."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}
+
+    def add(self, loss: Loss) -> None:
+        """Adds a batch; waits for nothing."""
+        one = torch.ones((), device=self._device)
+        self._add("objective", loss.total.detach(), one)
+        self._add("cross_entropy", loss.cross_entropy.detach(), one)
+        for name, term in loss.terms.items():
+            total, count = term.bounds.total(term.cost.detach())
+            self._add(f"penalty: {name}", total, count)
+            self._add(f"satisfied: {name}", term.satisfied.sum(), count)
+
+    def means(self) -> dict[str, float]:
+        """All means; NaN where nothing was counted (reads from the device)."""
+        return {name: float(total / self._counts[name]) for name, total in self._sums.items()}
+
+    def _add(self, name: str, total: Tensor, count: Tensor) -> None:
+        self._sums[name] = self._sums.get(name, 0) + total.double()
+        self._counts[name] = self._counts.get(name, 0) + count.double()

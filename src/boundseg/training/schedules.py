@@ -1,0 +1,50 @@
+"""How the learning rate and the constraints' weights change over the epochs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from boundseg.training.config import ScheduleConfig
+
+
+@dataclass
+class Progress:
+    """What the selection has said so far; written into every checkpoint.
+
+    Attributes:
+        best: The lowest score so far.
+        best_epoch: Its epoch.
+        waited: Epochs since the last improvement or the last cut of the learning rate.
+        cuts: How often the plateau schedule has cut the learning rate.
+    """
+
+    best: float = math.inf
+    best_epoch: int = -1
+    waited: int = 0
+    cuts: int = 0
+
+    def update(self, epoch: int, score: float, patience: int) -> bool:
+        """Takes the score of an epoch (lower is better) and says whether it is the best so far."""
+        improved = score < self.best
+        if improved:
+            self.best, self.best_epoch, self.waited = score, epoch, 0
+        else:
+            self.waited += 1
+        if self.waited >= patience:
+            self.cuts, self.waited = self.cuts + 1, 0
+        return improved
+
+
+def learning_rate(schedule: ScheduleConfig, lr: float, done: float, progress: Progress) -> float:
+    """The learning rate after a share ``done`` of the training (0 to 1)."""
+    if schedule.name == "cosine":
+        return lr * 0.5 * (1 + math.cos(math.pi * done))
+    if schedule.name == "plateau":
+        return lr * float(schedule.factor**progress.cuts)
+    return lr
+
+
+def constraint_strength(warm_up: int, epochs_done: float) -> float:
+    """The factor on the constraints' weights: from 0 to 1 over the first ``warm_up`` epochs."""
+    return min(1.0, epochs_done / warm_up) if warm_up else 1.0

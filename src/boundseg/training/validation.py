@@ -1,0 +1,60 @@
+"""What an epoch is worth: the objective and the DSC on held-out cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from boundseg.data.batches import batches
+from boundseg.data.dataset import Dataset
+from boundseg.losses import Objective
+from boundseg.training.config import Config
+from boundseg.training.running import Running
+from boundseg.training.supervision import Teaching
+
+
+@torch.inference_mode()
+def validate(
+    network: nn.Module,
+    teaching: Teaching,
+    objective: Objective,
+    config: Config,
+    dataset: Dataset,
+    device: torch.device,
+) -> dict[str, float]:
+    """Means over the held-out cases, for a row of ``metrics.csv``; empty where there are none.
+
+    The objective is that of training, on weak labels and bounds nobody learned from. Where a case has a full mask,
+    the DSC of its volume on the prepared grid is taken as well (NaN where reference and prediction are empty).
+    """
+    if not teaching.validation:
+        return {}
+    network.eval()
+    running = Running(device)
+    dice: list[Tensor] = []
+    for case, batch in zip(
+        teaching.validation, batches(teaching.validation, "volumes", 1, teaching.volume_constraints), strict=True
+    ):
+        batch = batch.to(device)
+        logits = network(batch.images)
+        running.add(objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes))
+        if "full" in case.prepared.labels:
+            target = torch.from_numpy(np.array(case.prepared.labels["full"])).to(device)
+            dice.append(_dice(logits, target, len(dataset.labels), dataset.ignore))
+    means = {f"validation {name}": value for name, value in running.means().items()}
+    if dice:
+        of_class = torch.stack(dice).nanmean(0).tolist()
+        means |= {f"validation dice: {name}": of_class[value] for name, value in dataset.classes.items()}
+    return means
+
+
+def _dice(logits: Tensor, target: Tensor, classes: int, ignore: int) -> Tensor:
+    """DSC of each class over a volume, [K]; pixels without a reference are left out."""
+    prediction = (logits > 0).long()[:, 0] if logits.shape[1] == 1 else logits.argmax(1)
+    prediction = prediction.where(target != ignore, ignore)
+    values = torch.arange(classes, device=target.device)
+    predicted = torch.stack([(prediction == value).sum() for value in values])
+    there = torch.stack([(target == value).sum() for value in values])
+    both = torch.stack([((prediction == value) & (target == value)).sum() for value in values])
+    return 2 * both / (predicted + there)
