@@ -48,9 +48,7 @@ class Predictor:
             "background outside"
         )
 
-    def on_grid(
-        self, image: Float[np.ndarray, "C S H W"], placement: Placement
-    ) -> Iterator[Float[Tensor, "B K h w"]]:
+    def on_grid(self, image: Float[np.ndarray, "C S H W"], placement: Placement) -> Iterator[Float[Tensor, "B K h w"]]:
         """Probabilities of a volume's slices on the grid, a few slices at a time."""
         normal = normalise(image, self.grid.intensity)
         # float16, as prepared slices are stored: prediction sees what training saw
@@ -93,4 +91,4 @@ class Predictor:
 
 def label_map(probs: Float[np.ndarray, "K S H W"]) -> UInt8[np.ndarray, "S H W"]:
     """The most probable class of every voxel."""
-    return probs.argmax(0).astype(np.uint8)
+    return np.asarray(probs.argmax(0), np.uint8)

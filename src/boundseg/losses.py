@@ -58,9 +58,7 @@ def partial_cross_entropy(
     return (nats / labelled.clamp(min=1)).sum() / (labelled > 0).sum().clamp(min=1)
 
 
-def full_cross_entropy(
-    logits: Float[Tensor, "B C *space"], target: Integer[Tensor, "B *space"]
-) -> Float[Tensor, ""]:
+def full_cross_entropy(logits: Float[Tensor, "B C *space"], target: Integer[Tensor, "B *space"]) -> Float[Tensor, ""]:
     """Cross-entropy where every pixel is labelled: :func:`partial_cross_entropy` with nothing ignored.
 
     Raises:

@@ -25,14 +25,13 @@ class Bounds:
             costs nothing, on the CPU and outside of compiled code; call :meth:`check` elsewhere.
     """
 
-    lower: Float[Tensor, "*n"]
-    upper: Float[Tensor, "*n"]
+    lower: Float[Tensor, "..."]
+    upper: Float[Tensor, "..."]
 
     def __post_init__(self) -> None:
         if self.lower.shape != self.upper.shape:
             raise BoundsError(
-                f"lower bounds of shape {list(self.lower.shape)} meet upper bounds of shape "
-                f"{list(self.upper.shape)}.",
+                f"lower bounds of shape {list(self.lower.shape)} meet upper bounds of shape {list(self.upper.shape)}.",
                 remedy="Give both the same shape; write an unknown side as -inf or inf.",
             )
         if not torch.compiler.is_compiling() and self.lower.device.type == "cpu":
@@ -74,9 +73,11 @@ class Bounds:
         """How far a value lies outside: negative below, positive above, zero (and no gradient) inside."""
         return (value - self.upper).relu() - (self.lower - value).relu()
 
-    def satisfied(self, value: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
-        """Where a value keeps its bounds; unknown sides are kept by everything."""
-        return (self.lower <= value) & (value <= self.upper)
+    def satisfied(
+        self, value: Float[Tensor, "*n"], tolerance: float | Float[Tensor, "*#n"] = 0.0
+    ) -> Bool[Tensor, "*n"]:
+        """Where a value keeps its bounds to a tolerance; unknown sides are kept by everything."""
+        return self.violation(value).abs() <= tolerance
 
     def mean(self, cost: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
         """The mean cost over the values with a known side; 0, with zero gradient, where there are none."""

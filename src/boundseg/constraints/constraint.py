@@ -27,11 +27,19 @@ class Relative:
 
 @dataclass(frozen=True)
 class Term:
-    """What a constraint found in a batch, a row per group and a column per region."""
+    """What a constraint found in a batch, a row per group and a column per region.
+
+    Attributes:
+        value: The descriptor's values.
+        bounds: What holds for them; sides that do not hold of a part that was seen are unknown here.
+        cost: The penalty.
+        per_voxel: What one predicted voxel adds to the value, for each group.
+    """
 
     value: Float[Tensor, "G R"]
     bounds: Bounds
     cost: Float[Tensor, "G R"]
+    per_voxel: Float[Tensor, "G 1"]
 
     @property
     def mean(self) -> Float[Tensor, ""]:
@@ -40,8 +48,8 @@ class Term:
 
     @property
     def satisfied(self) -> Bool[Tensor, "G R"]:
-        """Where bounds are known and kept."""
-        return self.bounds.known & self.bounds.satisfied(self.value)
+        """Where bounds are known and kept, to one predicted voxel: a soft size never reaches 0."""
+        return self.bounds.known & self.bounds.satisfied(self.value, self.per_voxel)
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,12 @@ class Constraint:
 
     def measure(self, probs: Float[Tensor, "B K *space"], frame: Frame, groups: Groups) -> Float[Tensor, "G R"]:
         """The descriptor's values, one per group and region."""
+        return self.descriptor.value(groups.add(self.sums(probs, frame)))
+
+    def sums(self, probs: Float[Tensor, "B K *space"], frame: Frame) -> Float[Tensor, "B R S"]:
+        """The descriptor's sums, for each image and region; to be added within groups, chunks or ranks."""
         regions = torch.stack([_union(probs, classes) for classes in self.regions], dim=1)
-        return self.descriptor.value(groups.add(self.descriptor.sums(regions, frame)))
+        return self.descriptor.sums(regions, frame)
 
     def __call__(
         self,
@@ -93,8 +105,10 @@ class Constraint:
         groups = groups or Groups.each(len(probs), probs.device)
         value = self.measure(probs, frame, groups)
         bounds = bounds.seen_in_part(self._whole(frame, groups), grows=self.descriptor.grows)
-        scale = self._scale(value, bounds, probs[0, 0].numel(), frame, groups)
-        return Term(value, bounds, self.penalty(value, bounds, scale))
+        pixels = probs[0, 0].numel()
+        per_voxel = groups.mean(self.descriptor.per_voxel(frame, pixels)).unsqueeze(1)
+        scale = self._scale(value, bounds, pixels, per_voxel)
+        return Term(value, bounds, self.penalty(value, bounds, scale), per_voxel)
 
     def _whole(self, frame: Frame, groups: Groups) -> Tensor:
         if frame.whole is None:
@@ -103,12 +117,10 @@ class Constraint:
             seen = torch.stack([frame.whole[:, list(classes)].all(1) for classes in self.regions], dim=1)
         return groups.whole(seen)
 
-    def _scale(self, value: Tensor, bounds: Bounds, pixels: int, frame: Frame, groups: Groups) -> float | Tensor:
+    def _scale(self, value: Tensor, bounds: Bounds, pixels: int, per_voxel: Tensor) -> float | Tensor:
         if isinstance(self.scale, Relative):
             return relative_scale(value.detach(), bounds, self.scale.floor)
-        if self.scale == "image":
-            return pixels * groups.mean(self.descriptor.per_voxel(frame)).square().unsqueeze(1)
-        return self.scale
+        return pixels * per_voxel.square() if self.scale == "image" else self.scale
 
 
 def _union(probs: Tensor, classes: tuple[int, ...]) -> Tensor:

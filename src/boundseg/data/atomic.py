@@ -6,22 +6,25 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside ``path``, which takes its place when the block ends without an error.
+    """Gives a temporary path, whose file takes the place of ``path`` when the block ends without an error.
 
-    The temporary name keeps all suffixes, since writers of volumes choose their format by them.
+    It has the name of ``path``, in a hidden folder beside it: writers of volumes choose their format by the
+    name, and a MetaImage header (.mhd) names the file of its voxels, which goes along.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
         yield temporary
-        sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        parts = [part for part in Path(folder).iterdir() if part != temporary]
+        for written in (*parts, temporary):
+            sync(written)
+        for written in (*parts, temporary):
+            written.replace(path.with_name(written.name))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -104,9 +104,7 @@ def batches(
         yield collate(cases, pairs, volume_constraints)
 
 
-def collate(
-    cases: Sequence[TaughtCase], pairs: Sequence[tuple[int, int]], volume_constraints: frozenset[str]
-) -> Batch:
+def collate(cases: Sequence[TaughtCase], pairs: Sequence[tuple[int, int]], volume_constraints: frozenset[str]) -> Batch:
     """Puts slices and what is known about them into one batch."""
     members = [cases[i] for i, _ in pairs]
     names = [case.prepared.case for case in members]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,11 @@ class Dataset:
         return tuple(sorted(self._sides["Tr"] | self._sides["Ts"]))
 
     @property
+    def training_cases(self) -> tuple[str, ...]:
+        """The cases of ``imagesTr``: those that teach and those held out for the selection."""
+        return tuple(sorted(self._sides["Tr"]))
+
+    @property
     def classes(self) -> dict[str, int]:
         """The classes without the background."""
         return {name: value for name, value in self.labels.items() if value != 0}
@@ -129,9 +135,7 @@ class Dataset:
     @property
     def label_sets(self) -> tuple[str, ...]:
         """Names of the weak label sets that lie in the folder."""
-        return tuple(
-            sorted(p.name.removeprefix("labelsTr_") for p in self.folder.glob("labelsTr_*") if p.is_dir())
-        )
+        return tuple(sorted(p.name.removeprefix("labelsTr_") for p in self.folder.glob("labelsTr_*") if p.is_dir()))
 
     def region(self, name: str) -> tuple[int, ...]:
         """Class values of a class name or a union such as ``LV+Myo``.
@@ -183,12 +187,7 @@ class Dataset:
             VolumeError: A file is missing or unreadable, the channels differ in shape or affine, or a voxel
                 is NaN or infinite.
         """
-        volumes = [volume_io.read(path) for path in self.image_paths(case)]
-        for path, volume in zip(self.image_paths(case), volumes, strict=True):
-            _require_same_grid(path, volume, volumes[0])
-        array = np.stack([np.asarray(volume.array, dtype=np.float32) for volume in volumes])
-        require_finite(array, self.image_paths(case)[0])
-        return array, volumes[0]
+        return read_channels(self.image_paths(case))
 
     def read_labels(self, case: str, label_set: str, image: Volume) -> Integer[np.ndarray, "X Y Z"]:
         """The labels of a case, as unsigned bytes, checked against its image and ``dataset.json``.
@@ -197,9 +196,12 @@ class Dataset:
             VolumeError: The file is missing or unreadable, its grid is not the image's, or it holds a value
                 that ``dataset.json`` does not name.
         """
-        path = self.label_path(case, label_set)
+        return self.read_label_file(self.label_path(case, label_set), image)
+
+    def read_label_file(self, path: Path, image: Volume) -> Integer[np.ndarray, "X Y Z"]:
+        """Labels from any file, checked in the same way."""
         volume = volume_io.read(path)
-        _require_same_grid(path, volume, image)
+        require_same_grid(path, volume, image)
         values = np.unique(volume.array)
         unknown = sorted(set(values.tolist()) - {*self.labels.values(), self.ignore})
         if unknown:
@@ -259,6 +261,17 @@ def write_splits(folder: Path, splits: Splits) -> None:
     atomic.write_text(folder / "splits.json", json.dumps(content, indent=1) + "\n")
 
 
+def read_channels(paths: Sequence[Path]) -> tuple[Float[np.ndarray, "C X Y Z"], Volume]:
+    """The channels of a case as float32, and the volume of the first one; raises as ``Dataset.read_image``."""
+    volumes = [volume_io.read(path) for path in paths]
+    for path, volume in zip(paths, volumes, strict=True):
+        require_same_grid(path, volume, volumes[0])
+    array = np.stack([np.asarray(volume.array, dtype=np.float32) for volume in volumes])
+    for path, channel in zip(paths, array, strict=True):
+        require_finite(channel, path)
+    return array, volumes[0]
+
+
 def require_finite(array: np.ndarray, path: Path) -> None:
     """Raises VolumeError where an image holds NaN or infinite voxels."""
     wrong = int(array.size - np.isfinite(array).sum())
@@ -270,19 +283,20 @@ def require_finite(array: np.ndarray, path: Path) -> None:
         )
 
 
-def _require_same_grid(path: Path, volume: Volume, image: Volume) -> None:
+def require_same_grid(path: Path, volume: Volume, image: Volume) -> None:
+    """Raises VolumeError where a volume's shape or affine is not that of its image."""
     if volume.array.shape != image.array.shape:
         raise VolumeError(
             f"{path.name} has the shape {volume.array.shape}, its image {image.array.shape}.",
             str(path.parent),
             "Resample it onto the image's grid.",
         )
-    # a thousandth of a voxel: exporters round the affine, and nothing smaller matters
-    tolerance = 1e-3 * min(image.spacing_mm)
-    if not np.allclose(volume.affine, image.affine, rtol=1e-3, atol=max(tolerance, 1e-4)):
+    corners = np.array([[*corner, 1] for corner in product(*((0, n - 1) for n in image.array.shape))])
+    apart_mm = np.abs(corners @ (volume.affine - image.affine).T).max()
+    # a tenth of a voxel in the corners: exporters round the affine, and nothing smaller matters
+    if not apart_mm <= 0.1 * min(image.spacing_mm):
         raise VolumeError(
-            f"{path.name} has another affine than its image (by up to "
-            f"{np.abs(volume.affine - image.affine).max():.3g}).",
+            f"{path.name} has another affine than its image (voxels are up to {apart_mm:.3g} mm apart).",
             str(path.parent),
             "Resample it onto the image's grid, or copy the image's header if the voxels agree.",
         )
@@ -324,10 +338,11 @@ def _read_splits(folder: Path, cases: dict[str, set[str]]) -> Splits:
         lists = {"train": sorted(cases["Tr"]), "validation": [], "test": sorted(cases["Ts"])}
         return Splits({case: [case] for case in everything}, lists)
     content = _read_json(path)
-    patients = content.get("patients", {})
-    lists = {name: content.get(name, []) for name in SPLITS} | dict(content.get("lists", {}))
+    patients, named = content.get("patients", {}), content.get("lists", {})
+    well_formed = isinstance(patients, dict) and isinstance(named, dict)
+    lists = {name: content.get(name, []) for name in SPLITS} | (named if well_formed else {})
     well_formed = (
-        isinstance(patients, dict)
+        well_formed
         and all(isinstance(v, list) for v in patients.values())
         and all(isinstance(v, list) for v in lists.values())
     )

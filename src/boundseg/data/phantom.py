@@ -165,14 +165,14 @@ class _Patient:
         # ---- what the tissues look like
         self.dark = u(0.28, 0.5)
         self.organs = self._draw_organs(rng, outer)
-        self.chest = u(-2.6, -1.8), outer * 1.25 + u(8, 20), u(10, 22), u(0.8, 1.15)
+        self.chest = u(-2.6, -1.8), outer * 1.25 + u(8, 20), u(10, 22), u(0.7, 1.0)
         self.mottle = [
             ndimage.gaussian_filter(rng.normal(size=self.size), (0.7, s / pixel, s / pixel)) for s in (1.6, 5)
         ]
         self.mottle = [field / max(field.std(), 1e-6) for field in self.mottle]
-        self.coil = u(0.2, 0.9), _draw_waves(rng, [0.25, 0.15])
+        self.coil = u(0.1, 0.5), _draw_waves(rng, [0.15, 0.08])
         self.blur = u(0.8, 1.2)
-        self.noise = u(0.05, 0.11)
+        self.noise = u(0.04, 0.09)
         self.gain = u(250, 450)
 
     def _draw_organs(self, rng: np.random.Generator, outer: float) -> list[_Organ]:

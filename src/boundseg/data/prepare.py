@@ -229,7 +229,7 @@ def resample(image: Float[np.ndarray, "*n H W"], size: tuple[int, int]) -> Float
         return image
     flat = torch.from_numpy(np.ascontiguousarray(image, np.float32)).reshape(-1, 1, *image.shape[-2:])
     resized = F.interpolate(flat, size, mode="bilinear", align_corners=False, antialias=True)
-    return resized.reshape(*image.shape[:-2], *size).numpy()
+    return np.asarray(resized.reshape(*image.shape[:-2], *size))
 
 
 def nearest(labels: Shaped[np.ndarray, "*n H W"], size: tuple[int, int]) -> Shaped[np.ndarray, "*n h w"]:
@@ -241,9 +241,7 @@ def nearest(labels: Shaped[np.ndarray, "*n H W"], size: tuple[int, int]) -> Shap
     return labels[..., rows[:, None], columns[None, :]]
 
 
-def _prepare_case(
-    dataset: Dataset, grid: Grid, case: str, label_sets: Sequence[str], folder: Path
-) -> PreparedCase:
+def _prepare_case(dataset: Dataset, grid: Grid, case: str, label_sets: Sequence[str], folder: Path) -> PreparedCase:
     image_state = _state(dataset.image_paths(case))
     label_states = {name: _state([dataset.label_path(case, name)]) for name in label_sets}
     known = _recorded(folder / "case.json")

@@ -64,9 +64,7 @@ def read(path: Path) -> list[Prior]:
         reader = csv.DictReader(file)
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
         if missing:
-            raise PriorsError(
-                f"the columns {missing} are missing.", str(path), f"The header is: {','.join(COLUMNS)}"
-            )
+            raise PriorsError(f"the columns {missing} are missing.", str(path), f"The header is: {','.join(COLUMNS)}")
         for row in reader:
             try:
                 rows.append(_parse(row))
@@ -129,9 +127,7 @@ def problems_with(rows: Sequence[Prior], dataset: Dataset, slices: Mapping[str, 
             found.append(Problem(f"{row.case!r} is no case of this dataset{near}", where, "Mend the name."))
         elif row.slice is not None and not 0 <= row.slice < slices.get(row.case, math.inf):
             count = slices[row.case]
-            found.append(
-                Problem(f"{row.case} has slices 0 to {count - 1}, not {row.slice}.", where, "Count from 0.")
-            )
+            found.append(Problem(f"{row.case} has slices 0 to {count - 1}, not {row.slice}.", where, "Count from 0."))
         for part in row.region.split("+"):
             if part not in dataset.labels:
                 near = did_you_mean(part, dataset.labels)
@@ -219,9 +215,7 @@ def _impossible(row: Prior) -> list[tuple[str, str]]:
     if row.quantity == "size" and row.upper < 0:
         found.append((f"a size cannot be at most {row.upper:g}.", "Give an upper bound of 0 or more."))
     if row.unit not in UNITS:
-        found.append(
-            (f"{row.unit!r} is no unit{did_you_mean(row.unit, UNITS)}", f"Use one of {', '.join(UNITS)}.")
-        )
+        found.append((f"{row.unit!r} is no unit{did_you_mean(row.unit, UNITS)}", f"Use one of {', '.join(UNITS)}."))
     return found
 
 

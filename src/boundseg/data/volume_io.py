@@ -64,14 +64,7 @@ def read(path: Path) -> Volume:
             str(path.parent),
             f"Convert it to one of {', '.join(ENDINGS)}.",
         )
-    volume = _read_nifti(path) if known in NIFTI_ENDINGS else _read_itk(path)
-    if volume.array.ndim != 3:
-        raise VolumeError(
-            f"{path.name} has {volume.array.ndim} dimensions {list(volume.array.shape)}, not 3.",
-            str(path.parent),
-            "Split it into one file per time point or channel (CASE_0000, CASE_0001, …).",
-        )
-    return volume
+    return _read_nifti(path) if known in NIFTI_ENDINGS else _read_itk(path)
 
 
 def write(path: Path, array: Shaped[np.ndarray, "X Y Z"], like: Volume) -> None:
@@ -100,12 +93,25 @@ def _read_nifti(path: Path) -> Volume:
     try:
         image: Any = nib.load(path)
         array = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+    ) as error:
         raise VolumeError(
             f"{path.name} cannot be read as NIfTI: {error}", str(path.parent), "Export or copy it again."
         ) from error
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
+    if array.ndim != 3:
+        raise VolumeError(
+            f"{path.name} has {array.ndim} dimensions {list(array.shape)}, not 3.",
+            str(path.parent),
+            "Split it into one file per time point or channel (CASE_0000, CASE_0001, …).",
+        )
     return Volume(array, np.asarray(image.affine, dtype=np.float64), image.header)
 
 

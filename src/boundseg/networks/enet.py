@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -55,7 +55,7 @@ class ENet(nn.Module):
     ``"original"`` is the article's: upsampling bottlenecks with max-unpooling and transposed convolutions,
     no skips, PReLU with a slope per channel in the encoder and ReLU in the decoder, batch-norm and PReLU
     after the initial block, dropout 0.01 in stage 1 and 0.1 afterwards, a transposed 2x2 convolution as
-    head. **362,312 parameters** for 1 channel and 2 classes.
+    head. **362,297 parameters** for 1 channel and 2 classes.
 
     Weights come from :func:`~boundseg.networks.initialise.initialise`. Images of any size: the last row
     and column are repeated up to a multiple of 8, and the logits cropped back. In training mode, batch-norm
@@ -64,7 +64,7 @@ class ENet(nn.Module):
     Args:
         in_channels: Image channels, at most 15: the initial block has 16, of which max-pooling fills these.
         classes: Output channels, background included.
-        decoder: See above.
+        decoder: ``"concatenate"`` or ``"original"``, see above.
         dropout: ``"element"`` drops single values, as the published code; ``"channel"`` drops whole feature
             maps, as the article (its spatial dropout).
     """
@@ -74,8 +74,8 @@ class ENet(nn.Module):
         in_channels: int,
         classes: int,
         *,
-        decoder: Literal["concatenate", "original"] = "concatenate",
-        dropout: Literal["element", "channel"] = "element",
+        decoder: str = "concatenate",
+        dropout: str = "element",
     ) -> None:
         super().__init__()
         _check(in_channels, decoder, dropout)
@@ -121,7 +121,8 @@ class InitialBlock(nn.Module):
 
     def __init__(self, in_channels: int, recipe: Recipe | None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, FIRST - in_channels, 3, stride=2, padding=1)
+        channels = FIRST - in_channels
+        self.conv = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1, bias=recipe is None)
         self.after = (
             nn.Identity()
             if recipe is None

@@ -25,7 +25,7 @@ class PReLU(nn.PReLU):
     An infinite incoming gradient gives NaN where PyTorch would keep infinity: both stop a gradient scaler.
     """
 
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return F.prelu(x, self.weight)
         if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:

@@ -23,7 +23,7 @@ class ResidualUNet(nn.Module):
     slope 0.2 on the way down and in the bridge, ReLU on the way up; a 3x3 convolution to the classes.
     **19,637,410 parameters** for 1 channel, 2 classes and a width of 32.
 
-    Kervadec et al. 2019, section 4.1, as its published code builds it (after Quan et al. 2016, FusionNet,
+    Kervadec et al. 2019, as its published code builds it (after Quan et al. 2016, FusionNet,
     arXiv:1612.05360), but without the biases that a batch-norm takes away again. Convolutions start from
     :math:`N(0, 2 / (k^2 n_{out}))` with kernel size k, transposed ones from PyTorch's default.
 
@@ -40,8 +40,7 @@ class ResidualUNet(nn.Module):
         super().__init__()
         widths = [width * 2**level for level in range(LEVELS + 1)]
         self.down = nn.ModuleList(
-            ResidualBlock(before, after, _leaky)
-            for before, after in zip([in_channels, *widths], widths[:-1], strict=False)
+            ResidualBlock(before, after, _leaky) for before, after in pairwise([in_channels, *widths[:-1]])
         )
         self.bridge = ResidualBlock(widths[-2], widths[-1], _leaky)
         upwards = widths[::-1]

@@ -30,9 +30,7 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(
-    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None, state: Mapping[str, Any]
-) -> None:
+def save(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None, state: Mapping[str, Any]) -> None:
     """Writes ``weights.safetensors``, ``optimizer.safetensors`` and ``state.json`` into ``folder``.
 
     They are written into a new folder beside it, which then takes its place.

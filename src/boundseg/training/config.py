@@ -148,7 +148,8 @@ class TrainingConfig(Section):
     ``stop_after``: epochs without improvement after which training ends. ``warm_up``: epochs over which the
     constraints' weights grow from 0. ``first_bias``: ``expected`` starts the network at the classes' expected
     shares of an image (from full masks and bounds), ``zero`` at equal ones. ``average``: of the cross-entropy, see
-    :func:`boundseg.losses.partial_cross_entropy`.
+    :func:`boundseg.losses.partial_cross_entropy`. ``channels_last``: the memory layout; left out, on GPUs only (on a
+    CPU it slows ENet down: benchmarks/training_step.py).
     """
 
     epochs: Count = 200
@@ -160,7 +161,7 @@ class TrainingConfig(Section):
     first_bias: Literal["expected", "zero"] = "expected"
     average: Literal["image", "batch", "sum"] = "image"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    channels_last: bool = True
+    channels_last: bool | None = None
 
 
 class SelectionConfig(Section):

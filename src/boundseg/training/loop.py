@@ -34,7 +34,8 @@ def train(
     resume: bool = False,
     device: str = "auto",
     quiet: bool = False,
-    report: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda case: None,
+    prepared: Callable[[], None] = lambda: None,
 ) -> Run:
     """Trains as a config says and leaves a run folder.
 
@@ -45,7 +46,8 @@ def train(
             epochs).
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         quiet: Show no progress.
-        report: Told of each step of the preparation.
+        report: Told of each case that is prepared.
+        prepared: Told when all are, before the training's own display begins.
 
     Raises:
         InputError: Whatever is wrong with the data, the config or the run folder.
@@ -55,13 +57,14 @@ def train(
     settings = config.training
     dataset = Dataset.open(config.data.folder)
     teaching = teach(config, dataset, report)
+    prepared()
     run = _continue(folder, config) if resume else Run.create(folder, config, dataset)
     seed_everything(config.seed, verbose=False)
     fabric = Fabric(accelerator=device, devices=1, precision=settings.precision)
     network = run.network()
     _start(network, config, teaching, dataset, run)
-    if settings.channels_last and len(config.data.size) == 2:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = _layout(config, fabric.device)
+    network = network.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = _optimizer(network, config)
     model, optimizer = fabric.setup(network, optimizer)
     objective = Objective(dataset.ignore, teaching.constraints, settings.average)
@@ -91,7 +94,7 @@ def train(
                 batch = next(drawn).to(fabric.device)
                 waited += time.perf_counter() - asked
                 strength = constraint_strength(settings.warm_up, epoch + step / steps)
-                logits = model(batch.images.contiguous(memory_format=_layout(config)))
+                logits = model(batch.images.contiguous(memory_format=layout))
                 loss = objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, strength)
                 optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss.total)
@@ -125,14 +128,16 @@ def _start(network: nn.Module, config: Config, teaching: Teaching, dataset: Data
 
 def _optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
     settings = config.training.optimizer
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
-    return kind(
+    kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[settings.name](
         network.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
     )
 
 
-def _layout(config: Config) -> torch.memory_format:
-    return torch.channels_last if config.training.channels_last else torch.contiguous_format
+def _layout(config: Config, device: torch.device) -> torch.memory_format:
+    asked = config.training.channels_last
+    channels_last = device.type == "cuda" if asked is None else asked
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _score(row: dict[str, float], config: Config) -> float:

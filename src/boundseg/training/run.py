@@ -53,7 +53,11 @@ class Run:
             )
         folder.mkdir(parents=True, exist_ok=True)
         absolute = config.data.model_copy(update={"folder": config.data.folder.resolve()})
-        environment = _environment(config.seed) | {"labels": dataset.labels, "channels": dataset.channels}
+        environment = _environment(config.seed) | {
+            "labels": dataset.labels,
+            "channels": dataset.channels,
+            "slice_axis": dataset.slice_axis,
+        }
         atomic.write_text(folder / "environment.json", json.dumps(environment, indent=1) + "\n")
         atomic.write_text(folder / "config.yaml", config.model_copy(update={"data": absolute}).dump())
         return cls(folder)
@@ -64,9 +68,7 @@ class Run:
         folder = Path(folder)
         for name in ("config.yaml", "environment.json"):
             if not (folder / name).is_file():
-                raise RunError(
-                    f"{folder} is no run folder: {name} is not there.", remedy="boundseg train makes one."
-                )
+                raise RunError(f"{folder} is no run folder: {name} is not there.", remedy="boundseg train makes one.")
         return cls(folder)
 
     @cached_property

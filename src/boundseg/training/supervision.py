@@ -83,15 +83,15 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
         InputError: Names that are nowhere, volumes that do not fit, a declared class that the crop cuts,
             nothing to learn from.
     """
+    _require_label_sets(config, dataset)
     entry_of = entries_of(config, dataset)
-    held_out = dataset.cases_of(config.selection.cases) if config.selection.cases in dataset.splits.lists else []
+    held_out = dataset.cases_of(config.selection.cases)
     _require_apart(dataset, entry_of, held_out, config)
+    _require_something_to_select_by(config, dataset, held_out)
     demands_of = _named_apart([demands(entry, dataset) for entry in config.supervision])
     last = len(config.supervision) - 1
     entries = entry_of | dict.fromkeys(held_out, last)
-    wanted = [
-        (case, _label_sets(config, dataset, case, index, case in held_out)) for case, index in entries.items()
-    ]
+    wanted = [(case, _label_sets(config, dataset, case, index, case in held_out)) for case, index in entries.items()]
     prepared = prepare(dataset, config.data.grid, wanted, report)
     complete = declared_complete(config.data, dataset, prepared)
 
@@ -103,9 +103,7 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
         silent[1] = UNKNOWN[1]
         return TaughtCase(
             on_grid,
-            on_grid.labels[labels]
-            if labels in on_grid.labels
-            else np.full((count, *space), dataset.ignore, np.uint8),
+            on_grid.labels[labels] if labels in on_grid.labels else np.full((count, *space), dataset.ignore, np.uint8),
             {
                 d.constraint.name: d.bounds(case, count)
                 if i == index
@@ -243,12 +241,37 @@ def declared_complete(data: DataConfig, dataset: Dataset, prepared: Mapping[str,
             _, image = dataset.read_image(case)
             mask = dataset.to_slices(dataset.read_labels(case, "full", image)) == dataset.labels[name]
             lost = on_grid.placement.left_out(mask)
-            if lost.max(initial=0) > allowed:
-                fact = f"{case}, slice {lost.argmax()}: the grid leaves out {lost.max():.1%} of {name}, over {allowed:.1%}."
+            most = lost.max(initial=0)
+            if most > allowed:
+                fact = f"{case}, slice {lost.argmax()}: the grid leaves out {most:.1%} of {name}, over {allowed:.1%}."
                 problems.append(Problem(fact, "data.complete", "Enlarge data.size, or allow more."))
     if problems:
         raise DatasetError.of(problems)
     return set(data.complete)
+
+
+def _require_label_sets(config: Config, dataset: Dataset) -> None:
+    known = ["full", "none", *dataset.label_sets]
+    problems = [
+        Problem(
+            f"there is no label set {entry.labels!r}{did_you_mean(entry.labels, known)}",
+            f"supervision.{index}.labels",
+            f"The sets are: {', '.join(known)}.",
+        )
+        for index, entry in enumerate(config.supervision)
+        if entry.labels not in known
+    ]
+    if problems:
+        raise ConfigError.of(problems)
+
+
+def _require_something_to_select_by(config: Config, dataset: Dataset, held_out: Sequence[str]) -> None:
+    if config.selection.by == "dice" and not any(dataset.label_path(case).is_file() for case in held_out):
+        raise ConfigError(
+            f"selection.by: dice needs held-out cases with full masks, and {config.selection.cases!r} holds none.",
+            str(dataset.folder / "splits.json"),
+            "Name other selection.cases, or select by weak or last.",
+        )
 
 
 def _require_apart(dataset: Dataset, trained: Mapping[str, int], held_out: Sequence[str], config: Config) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from boundseg.constraints.frame import Frame
 
 
+@runtime_checkable
 class Descriptor(Protocol):
     """A function of sums over voxels.
 
@@ -31,6 +32,11 @@ class Descriptor(Protocol):
         """Turns sums into the value by a closed form."""
         ...
 
-    def per_voxel(self, frame: Frame) -> Float[Tensor, " B"]:
-        """What one predicted voxel adds to the value, by which violations are counted in voxels."""
+    def per_voxel(self, frame: Frame, voxels: int) -> Float[Tensor, " B"]:
+        """What one predicted voxel adds to the value, by which violations are counted in voxels.
+
+        Args:
+            frame: Where the voxels lie.
+            voxels: How many voxels a predicted image has, padding included.
+        """
         ...

@@ -67,13 +67,13 @@ class Size:
             return sums[..., 0] / sums[..., 1].clamp(min=torch.finfo(sums.dtype).tiny)
         return sums[..., 0]
 
-    def per_voxel(self, frame: Frame) -> Float[Tensor, " B"]:
+    def per_voxel(self, frame: Frame, voxels: int) -> Float[Tensor, " B"]:
         if self.unit == "grid_px":
             return torch.ones_like(frame.voxels_per_voxel)
         if self.unit == "fraction":
-            raise ValueError(
-                "a fraction of the image is not counted in pixels: give its constraint scale: relative or a number"
-            )
+            weight = frame.weight.flatten(1)
+            uniform = weight.shape[1] == 1
+            return frame.voxels_per_voxel / (weight[:, 0] * voxels if uniform else weight.sum(1))
         return frame.voxels_per_voxel * self._per_case_voxel(frame)
 
     def _per_case_voxel(self, frame: Frame) -> Tensor:

@@ -1,0 +1,37 @@
+# `make demo` and `make test` do all set-up by themselves, in .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint format slow benchmark clean
+
+demo: $(VENV)/installed
+	$(BIN)/boundseg demo --out demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+
+benchmark: $(VENV)/installed
+	$(BIN)/python benchmarks/penalty_cost.py
+	$(BIN)/python benchmarks/training_step.py
+
+# constraints.txt names the versions that were tested; the package itself has open ranges
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,itk]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,443 @@
+"""The verbs: each parses, calls one function, prints. The only place that prints errors and ends processes."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from boundseg import __version__
+from boundseg.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from boundseg.data.dataset import Dataset
+    from boundseg.data.prepare import Fit, Grid
+    from boundseg.data.priors import Prior
+    from boundseg.evaluation.tables import Evaluation
+
+app = typer.Typer(
+    help="Segmentation networks from a few labelled pixels and bounds on sizes.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class _Verbosity:
+    quiet = False
+    verbose = False
+
+
+Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Classes = Annotated[list[str] | None, typer.Option("--class", help="A class; may be repeated. Default: all.")]
+Cases = Annotated[list[str] | None, typer.Option("--cases", help="Lists, patients or cases; may be repeated.")]
+Size = Annotated[tuple[int, int] | None, typer.Option("--size", help="Rows and columns of the prepared grid.")]
+
+
+Weights = Annotated[Literal["best", "last"], typer.Option("--weights", help="Of which epoch.")]
+
+
+def main() -> None:
+    """The command line's entry: 0 done, 1 our fault, 2 something in the input, 130 interrupted."""
+    try:
+        app()
+    except InputError as error:
+        for problem in error.problems:
+            err.print(f"[red]error:[/] {_plain(str(problem))}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(130)
+    except Exception as error:
+        err.print(f"[red]boundseg failed:[/] {type(error).__name__}: {_plain(str(error))}")
+        err.print(f"  This is a fault of boundseg's; the traceback is in {_log_traceback()}.")
+        sys.exit(1)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only what was asked for.")] = False,
+) -> None:
+    if version:
+        out.print(f"boundseg {__version__}")
+        raise typer.Exit
+    _Verbosity.verbose, _Verbosity.quiet = verbose, quiet
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Where everything is written.")] = Path("demo"),
+    quick: Annotated[bool, typer.Option(help="A few patients and epochs: shows the way, not the result.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the networks and the order of slices.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Synthetic hearts, four trainings, a table and a picture.
+
+    Example:  boundseg demo --out demo
+    """
+    from boundseg.demo import run_demo
+
+    result = run_demo(folder, quick=quick, seed=seed, device=device, quiet=_Verbosity.quiet, say=_say)
+    _print_table("left ventricle, test patients", result.rows)
+    out.print(f"predictions beside references: {result.picture}")
+
+
+@app.command()
+def convert(
+    layout: Annotated[Literal["acdc"], typer.Argument(help="What was downloaded.")],
+    source: Annotated[Path, typer.Argument(help="The download.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset folder to be written.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="A class to keep; may be repeated. Default: all."),
+    ] = None,
+) -> None:
+    """Somebody's download to a dataset folder.
+
+    Example:  boundseg convert acdc ACDC/training ACDC_LV --target LV
+    """
+    from boundseg.data.convert import CONVERTERS
+
+    with _status(f"converting {source}") as report:
+        CONVERTERS[layout](source, dataset, target or (), report)
+    opened = _open(dataset)
+    lists = ", ".join(f"{name} {len(opened.cases_of(name))}" for name in opened.splits.lists)
+    out.print(f"{dataset}: {len(opened.cases)} cases ({lists}), classes {', '.join(opened.classes)}")
+
+
+@app.command()
+def check(dataset: Folder) -> None:
+    """Every problem of a dataset folder at once.
+
+    Example:  boundseg check ACDC_LV
+    """
+    from boundseg.data.check import check as check_dataset
+
+    opened = _open(dataset)
+    with _status(f"checking {dataset}") as report:
+        found = check_dataset(opened, report)
+    shown = found.notes if _Verbosity.verbose else found.notes[:5]
+    for note in shown:
+        out.print(f"note: {note}")
+    if len(shown) < len(found.notes):
+        out.print(f"note: … and {len(found.notes) - len(shown)} more (boundseg -v check)")
+    for name, (cases, labelled) in found.labelled.items():
+        out.print(f"labels {name}: {cases} cases, {labelled} labelled voxels")
+    if found.problems:
+        raise InputError.of(found.problems)
+    out.print(f"{dataset}: {len(opened.cases)} cases, no problem found")
+
+
+@app.command()
+def weaken(
+    dataset: Folder,
+    method: Annotated[Literal["erosion", "disc"], typer.Option(help="How masks become labels.")] = "erosion",
+    name: Annotated[str | None, typer.Option(help="Of the label set. Default: the method's.")] = None,
+    cases: Cases = None,
+    classes: Classes = None,
+    reading: Annotated[
+        Literal["published", "text"],
+        typer.Option(help="Of the erosion: published (3x3, ten times; 0.1 % of the pixels) or text (10x10, once)."),
+    ] = "published",
+    radius: Annotated[float, typer.Option(help="Of the disc, in px.")] = 4,
+    grid: Annotated[Literal["file", "prepared"], typer.Option(help="Whose pixels kernels and radii count.")] = "file",
+    size: Size = None,
+    seed: Annotated[int, typer.Option(help="Of the random pixels.")] = 0,
+) -> None:
+    """Weak labels from full masks: labelsTr_NAME.
+
+    Example:  boundseg weaken ACDC_LV --method erosion
+    """
+    from boundseg.data.label_sets import write_label_set
+
+    _require(grid == "file" or size is not None, "--grid prepared needs the grid's --size.", "Add --size 256 256.")
+    opened = _open(dataset)
+    options = {"reading": reading} if method == "erosion" else {"radius_px": radius}
+    with _status(f"weakening {dataset}") as report:
+        statistics = write_label_set(
+            opened,
+            _named_cases(opened, cases),
+            name or method,
+            method,
+            classes=classes or (),
+            grid_size=size if grid == "prepared" else None,
+            seed=seed,
+            report=report,
+            **options,
+        )
+    total = statistics.total
+    if total is None:
+        raise InputError("there is no case to weaken.", str(dataset), "Name some with --cases.")
+    rows = [
+        {
+            "class": class_name,
+            "labelled px": f"{total.labelled[value]}",
+            "share of all pixels": f"{total.labelled[value] / total.pixels:.3%}",
+            "slices with the class": f"{total.slices[value]}",
+            "of them unlabelled": f"{total.unlabelled_slices[value]}",
+        }
+        for class_name, value in statistics.names.items()
+    ]
+    _print_table(f"labelsTr_{name or method}", rows)
+    out.print(f"cases without any label: {', '.join(statistics.empty_cases) or 'none'}")
+
+
+@app.command()
+def priors(
+    dataset: Folder,
+    kind: Annotated[Literal["tags", "common", "individual", "volume"], typer.Argument(help="What is derived.")],
+    labels: Annotated[str, typer.Option(help="The weak label set that says what is present.")] = "erosion",
+    empty: Annotated[
+        Literal["unknown", "absent"], typer.Option(help="What a slice without a label of the class means.")
+    ] = "unknown",
+    patient: Annotated[str | None, typer.Option(help="For common: the annotated patient.")] = None,
+    margin: Annotated[float, typer.Option(help="Share by which sizes are widened.")] = 0.1,
+    unit: Annotated[
+        Literal["px", "grid_px", "mm2", "mL", "fraction"] | None,
+        typer.Option(help="Of the bounds. Default: mm2 for common, px for individual, mL for volume."),
+    ] = None,
+    cases: Cases = None,
+    classes: Classes = None,
+    size: Size = None,
+    fit: Annotated[
+        Literal["pad", "crop", "resize"], typer.Option(help="Of the prepared grid, for grid_px.")
+    ] = "resize",
+) -> None:
+    """Bounds on sizes, into priors.csv; running it twice changes nothing.
+
+    Example:  boundseg priors ACDC_LV tags --labels erosion --empty absent
+    """
+    from boundseg.data import derive
+    from boundseg.data import priors as table
+
+    opened = _open(dataset)
+    _require(0 <= margin < 1, f"--margin {margin:g} is no share.", "Give 0 or more, and less than 1.")
+    _require(kind != "common" or patient is not None, "common bounds need one annotated --patient.", "Name him.")
+    _require(
+        kind in ("individual", "volume") or labels in opened.label_sets,
+        f"there is no label set {labels!r}.",
+        f"The sets are: {', '.join(opened.label_sets) or 'none'}; boundseg weaken makes one from masks.",
+    )
+    named, regions = _named_cases(opened, cases), list(classes or opened.classes)
+    grid = _grid(size, fit)
+    path = dataset / "priors.csv"
+    derivations: dict[str, Callable[[], list[Prior]]] = {
+        "tags": lambda: derive.tags(opened, named, regions, labels, empty),
+        "common": lambda: derive.common(
+            opened, named, regions, labels, patient or "", margin=margin, empty=empty, unit=unit or "mm2", grid=grid
+        ),
+        "individual": lambda: derive.individual(opened, named, regions, margin=margin, unit=unit or "px", grid=grid),
+        "volume": lambda: derive.volume(opened, named, regions, margin=margin, unit=unit or "mL", grid=grid),
+    }
+    old = table.read(path) if path.is_file() else []
+    rows = derivations[kind]()
+    table.write(path, table.merge(old, rows))
+    known = [row for row in rows if row.upper > 0]
+    oracle = " (oracle: from full masks)" if kind in ("individual", "volume") else ""
+    out.print(f"{path}: {len(rows)} rows of the set {kind!r}{oracle}, {len(rows) - len(known)} of them say absent")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML file.")],
+    folder: Annotated[Path | None, typer.Option("--out", help="The run folder. Default: runs/NAME.")] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another value, as training.epochs=5; may be repeated."),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
+    device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all cores.")] = None,
+) -> None:
+    """Trains as a config says and leaves a run folder.
+
+    Example:  boundseg train individual.yaml --set training.epochs=50
+    """
+    import torch
+
+    from boundseg.training.config import Config
+    from boundseg.training.loop import train as run_training
+
+    if threads:
+        torch.set_num_threads(threads)
+    overrides = [*(override or ()), *([] if seed is None else [f"seed={seed}"])]
+    read = Config.load(config, overrides)
+    folder = folder or Path("runs") / config.stem
+    with _status(f"preparing {read.data.folder}") as report:
+        prepared: Callable[[], None] = getattr(report, "done", lambda: None)
+        run = run_training(
+            read, folder, resume=resume, device=device, quiet=_Verbosity.quiet, report=report, prepared=prepared
+        )
+    out.print(f"run folder: {run.folder}  (boundseg evaluate {run.folder})")
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Volumes, or folders of volumes.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where the label maps go.")],
+    probabilities: Annotated[bool, typer.Option(help="Also write each class's probability.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
+    which: Weights = "best",
+    device: Device = "auto",
+) -> None:
+    """Volumes in, label maps out, each on its own grid.
+
+    Example:  boundseg predict runs/individual scans/ --out predictions
+    """
+    from boundseg.training.predict import predict as predict_volumes
+    from boundseg.training.run import Run
+
+    with _status("predicting") as report:
+        done = predict_volumes(
+            Run.open(run),
+            images,
+            folder,
+            probabilities=probabilities,
+            overwrite=overwrite,
+            which=which,
+            device=_device(device),
+            report=report,
+        )
+    for note in done.notes:
+        out.print(f"note: {note}")
+    out.print(f"{folder}: {len(done.written)} label maps")
+
+
+@app.command()
+def evaluate(
+    judged: Annotated[Path, typer.Argument(metavar="RUN|FOLDER", help="A run folder, or a folder of label maps.")],
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="The dataset with the references. Default: that of the run."),
+    ] = None,
+    cases: Annotated[str, typer.Option(help="A list, patient or case.")] = "test",
+    which: Weights = "best",
+    device: Device = "auto",
+) -> None:
+    """DSC, volumes and kept bounds on cases with full masks.
+
+    Example:  boundseg evaluate runs/individual --cases test
+    """
+    from boundseg.training.evaluate import compare
+    from boundseg.training.evaluate import evaluate as evaluate_run
+    from boundseg.training.run import Run
+
+    references = None if dataset is None else _open(dataset)
+    with _status(f"evaluating {cases}") as report:
+        if (judged / "config.yaml").is_file():
+            found = evaluate_run(
+                Run.open(judged),
+                cases,
+                dataset=references,
+                which=which,
+                device=_device(device),
+                report=report,
+            )
+        elif references is not None:
+            found = compare(judged, references, cases, report)
+        else:
+            raise RunError(f"{judged} is no run folder.", remedy="For a folder of label maps, add --dataset.")
+    _print_evaluation(found, cases)
+
+
+def _print_evaluation(found: Evaluation, cases: str) -> None:
+    _print_table(f"{cases}: means over cases", found.summary())
+    if rows := found.satisfaction():
+        _print_table("bounds kept, to one pixel", rows)
+
+
+def _print_table(title: str, rows: Sequence[dict[str, str]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain(value) for value in row.values()))
+    # without a terminal nothing is known of the reader's width: a table is never cut
+    Console(width=None if out.is_terminal else 160, highlight=False).print(table)
+
+
+@contextmanager
+def _status(text: str) -> Iterator[Callable[[str], None]]:
+    """A moving line that names what is being worked on; nothing where there is no terminal, or with -q."""
+    if _Verbosity.quiet or not err.is_terminal:
+        yield lambda name: None
+        return
+    with err.status(text) as status:
+        report = _Report(lambda name: status.update(f"{text}: {name}"), status.stop)
+        yield report
+
+
+class _Report:
+    """Tells a moving line what is being worked on, and ends it before another display begins."""
+
+    def __init__(self, tell: Callable[[str], None], done: Callable[[], None]) -> None:
+        self._tell, self.done = tell, done
+
+    def __call__(self, name: str) -> None:
+        self._tell(name)
+
+
+def _say(text: str) -> None:
+    if not _Verbosity.quiet:
+        out.print(text)
+
+
+def _open(folder: Path) -> Dataset:
+    from boundseg.data.dataset import Dataset
+
+    return Dataset.open(folder)
+
+
+def _named_cases(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
+    """The named cases, or all of ``imagesTr``: what trains and what is held out."""
+    if names:
+        return list(dict.fromkeys(case for name in names for case in dataset.cases_of(name)))
+    return list(dataset.training_cases)
+
+
+def _grid(size: tuple[int, int] | None, fit: Fit) -> Grid | None:
+    from boundseg.data.prepare import Grid
+
+    return None if size is None else Grid(size, fit)
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _require(fact: bool, what: str, remedy: str) -> None:
+    if not fact:
+        from boundseg.errors import ConfigError
+
+        raise ConfigError(what, remedy=remedy)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _log_traceback() -> Path:
+    with tempfile.NamedTemporaryFile("w", prefix="boundseg-", suffix=".log", delete=False, encoding="utf-8") as file:
+        traceback.print_exc(file=file)
+    return Path(file.name)

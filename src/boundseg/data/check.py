@@ -1,0 +1,124 @@
+"""Every problem of a dataset folder at once, before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from boundseg.data import priors
+from boundseg.data.dataset import SPLITS, Dataset
+from boundseg.errors import InputError, PriorsError, Problem
+from boundseg.nearest import did_you_mean
+
+
+@dataclass
+class Findings:
+    """What a check found.
+
+    Attributes:
+        problems: What keeps a training from being right.
+        notes: What may be meant so.
+        labelled: For each label set (``full`` among them): cases, and labelled voxels.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    labelled: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def check(dataset: Dataset, report: Callable[[str], None] = lambda case: None) -> Findings:
+    """Reads every file of a dataset folder and lists what does not fit together."""
+    found = Findings()
+    slices = _check_volumes(dataset, found, report)
+    _check_splits(dataset, found)
+    _check_priors(dataset, found, slices)
+    for name, (cases, labelled) in found.labelled.items():
+        if cases and not labelled:
+            folder = dataset.label_path("", name).parent
+            fact = f"the label set {name!r} has no labelled voxel in any of its {cases} cases."
+            found.problems.append(Problem(fact, str(folder), "Draw labels, or remove the set."))
+    return found
+
+
+def _check_volumes(dataset: Dataset, found: Findings, report: Callable[[str], None]) -> dict[str, int]:
+    """Reads images and all their labels; returns the number of slices of each case that could be read."""
+    if not dataset.cases:
+        found.problems.append(
+            Problem("there is no image.", str(dataset.folder / "imagesTr"), "Names: CASE_0000.nii.gz")
+        )
+    slices: dict[str, int] = {}
+    for case in dataset.cases:
+        report(case)
+        try:
+            _, image = dataset.read_image(case)
+        except InputError as error:
+            found.problems += error.problems
+            continue
+        slices[case] = image.array.shape[dataset.slice_axis]
+        for name in ("full", *dataset.label_sets):
+            if not dataset.label_path(case, name).is_file():
+                continue
+            try:
+                labels = dataset.read_labels(case, name, image)
+            except InputError as error:
+                found.problems += error.problems
+                continue
+            nothing = dataset.ignore if name != "full" else 0
+            labelled = int((labels != nothing).sum())
+            cases, total = found.labelled.get(name, (0, 0))
+            found.labelled[name] = (cases + 1, total + labelled)
+            if not labelled and name != "full":
+                found.notes.append(f"{case} has no labelled voxel in the set {name!r}.")
+            if name == "full" and np.any(labels == dataset.ignore):
+                found.notes.append(f"{case}: the full mask holds ignored voxels.")
+    for side in ("Tr", "Ts"):
+        for path in sorted((dataset.folder / f"labels{side}").glob(f"*{dataset.file_ending}")):
+            case = path.name.removesuffix(dataset.file_ending)
+            if case not in dataset.cases and not path.name.startswith("."):
+                fact = f"{path.name} has no image{did_you_mean(case, dataset.cases)}"
+                found.problems.append(Problem(fact, str(path.parent), "Add CASE_0000, or remove the labels."))
+    return slices
+
+
+def _check_splits(dataset: Dataset, found: Findings) -> None:
+    path, splits = dataset.folder / "splits.json", dataset.splits
+    if not path.is_file():
+        found.notes.append("no splits.json: every case is taken as one patient, imagesTr trains, imagesTs tests.")
+    counts = Counter(case for cases in splits.patients.values() for case in cases)
+    for case, count in counts.items():
+        if count > 1:
+            found.problems.append(Problem(f"{case} belongs to {count} patients.", str(path), "Keep one of them."))
+        if case not in dataset.cases:
+            near = did_you_mean(case, dataset.cases)
+            found.problems.append(Problem(f"{case!r} has no image{near}", str(path), "Mend the name."))
+    for case in dataset.cases:
+        if case not in counts:
+            found.problems.append(Problem(f"{case} belongs to no patient.", str(path), "Add it under patients."))
+    sides: dict[str, str] = {}
+    for name, members in splits.lists.items():
+        for member in members:
+            try:
+                cases = splits.cases_of_member(member)
+            except KeyError:
+                near = did_you_mean(member, [*splits.patients, *counts])
+                fact = f"the list {name!r} names {member!r}, which is no patient or case{near}"
+                found.problems.append(Problem(fact, str(path), "Mend the name."))
+                continue
+            for patient in {splits.patient_of(case) for case in cases} if name in SPLITS else ():
+                if sides.setdefault(patient, name) != name:
+                    fact = f"{patient} is on two sides of the split: {sides[patient]} and {name}."
+                    found.problems.append(Problem(fact, str(path), "Keep a patient's cases on one side."))
+
+
+def _check_priors(dataset: Dataset, found: Findings, slices: dict[str, int]) -> None:
+    path = dataset.folder / "priors.csv"
+    if not path.is_file():
+        found.notes.append("no priors.csv: nothing is known about sizes (boundseg priors derives bounds).")
+        return
+    try:
+        found.problems += priors.problems_with(priors.read(path), dataset, slices, path)
+    except PriorsError as error:
+        found.problems += error.problems

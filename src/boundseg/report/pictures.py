@@ -1,0 +1,75 @@
+"""Slices side by side: image, weak labels, predictions, reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from boundseg.data.atomic import replacing
+
+# distinguishable without red-green vision, and on grey (Okabe and Ito's palette)
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One slice: the image, and what is drawn over it in each column."""
+
+    title: str
+    image: Float[np.ndarray, "H W"]
+    labels: Mapping[str, Integer[np.ndarray, "H W"]]
+
+
+def draw_slices(rows: Sequence[Row], classes: Mapping[str, int], path: Path, ignore: int | None = None) -> None:
+    """Writes a PNG: a row per slice, its image first, then a column for each label map.
+
+    Regions are filled half transparently under their outline; ignored pixels stay plain.
+
+    Args:
+        rows: Slices; all have the same columns.
+        classes: Names and values of what is drawn.
+        path: The file to be written.
+        ignore: The value of pixels about which nothing is known.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    columns = ["image", *rows[0].labels]
+    figure = Figure(figsize=(1.7 * len(columns), 1.7 * len(rows) + 0.55), dpi=130, layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    for i, row in enumerate(rows):
+        low, high = np.percentile(row.image, (1, 99.5))
+        for j, column in enumerate(columns):
+            ax = axes[i, j]
+            ax.imshow(row.image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
+            ax.set_xticks([])
+            ax.set_yticks([])
+            if j:
+                _draw_labels(ax, row.labels[column], classes, ignore)
+            if i == 0:
+                ax.set_title(column, fontsize=8)
+        axes[i, 0].set_ylabel(row.title, fontsize=6)
+    handles = [Line2D([], [], color=_colour(value), label=name) for name, value in classes.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _draw_labels(ax: object, labels: np.ndarray, classes: Mapping[str, int], ignore: int | None) -> None:
+    from matplotlib.colors import to_rgba
+
+    overlay = np.zeros((*labels.shape, 4))
+    for value in classes.values():
+        mask = (labels == value) & (labels != ignore)
+        if mask.any():
+            overlay[mask] = to_rgba(_colour(value), 0.45)
+            ax.contour(mask, [0.5], colors=[_colour(value)], linewidths=0.8)  # type: ignore[attr-defined]
+    ax.imshow(overlay, interpolation="nearest")  # type: ignore[attr-defined]
+
+
+def _colour(value: int) -> str:
+    return COLOURS[(value - 1) % len(COLOURS)]

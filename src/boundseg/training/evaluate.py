@@ -1,0 +1,188 @@
+"""A trained network judged on cases with full masks: measures, sizes, and the bounds it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from boundseg.constraints import Bounds, Frame, Groups
+from boundseg.data import atomic, volume_io
+from boundseg.data.dataset import Dataset
+from boundseg.data.prepare import Placement
+from boundseg.errors import DatasetError, Problem
+from boundseg.evaluation.metrics import Row, slice_rows, volume_rows
+from boundseg.evaluation.tables import Evaluation
+from boundseg.inference import Predictor, label_map
+from boundseg.training.run import Run, Which
+from boundseg.training.supervision import Demand, demands
+
+
+def evaluate(
+    run: Run,
+    cases: str = "test",
+    *,
+    dataset: Dataset | None = None,
+    which: Which = "best",
+    device: str = "cpu",
+    report: Callable[[str], None] = lambda text: None,
+) -> Evaluation:
+    """Predicts cases and measures the predictions; writes ``predictions/`` and ``evaluation/*.csv`` into the run.
+
+    The bounds are those of the last entry of the run's ``supervision`` (the one that speaks of the most weakly
+    taught cases), looked up for the evaluated cases. Soft values are measured on the probabilities, hard ones on
+    their argmax, both on the prepared grid.
+
+    Args:
+        run: A finished or running training.
+        cases: A list, patient or case of the dataset, with full masks.
+        dataset: Another dataset folder than that of the training; its bounds are not asked.
+        which: ``best`` or ``last`` weights.
+        device: Where to compute.
+        report: Told of each case.
+
+    Raises:
+        InputError: Cases that are nowhere or have no full mask.
+    """
+    own = dataset is None
+    dataset = dataset or Dataset.open(run.config.data.folder)
+    names = dataset.cases_of(cases)
+    _require_masks(dataset, names)
+    asked = demands(run.config.supervision[-1], dataset) if own else []
+    predictor = run.predictor(which, device)
+    volumes: list[Row] = []
+    slices: list[Row] = []
+    bounds: list[Row] = []
+    for case in names:
+        found = _judge(predictor, dataset, case, asked, run.folder / "predictions")
+        for rows, more in zip((volumes, slices, bounds), found, strict=True):
+            rows.extend(more)
+        report(case)
+    evaluation = Evaluation(pd.DataFrame(volumes), pd.DataFrame(slices), pd.DataFrame(bounds))
+    for name in ("volumes", "slices", "constraints"):
+        table: pd.DataFrame = getattr(evaluation, name)
+        atomic.write_text(run.folder / "evaluation" / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    return evaluation
+
+
+def compare(
+    predictions: Path, dataset: Dataset, cases: str = "test", report: Callable[[str], None] = lambda text: None
+) -> Evaluation:
+    """Measures label maps that lie in a folder as ``CASE.nii.gz``, whoever made them.
+
+    Raises:
+        InputError: Cases without a full mask, label maps that are missing or on another grid.
+    """
+    names = dataset.cases_of(cases)
+    _require_masks(dataset, names)
+    volumes: list[Row] = []
+    slices: list[Row] = []
+    for case in names:
+        _, image = dataset.read_image(case)
+        target = dataset.to_slices(dataset.read_labels(case, "full", image))
+        path = predictions / f"{case}{dataset.file_ending}"
+        prediction = dataset.to_slices(dataset.read_label_file(path, image))
+        of_volume, of_slices = _measure(dataset, case, prediction, target, image)
+        volumes += of_volume
+        slices += of_slices
+        report(case)
+    return Evaluation(pd.DataFrame(volumes), pd.DataFrame(slices), pd.DataFrame())
+
+
+def _judge(
+    predictor: Predictor, dataset: Dataset, case: str, asked: Sequence[Demand], folder: Path
+) -> tuple[list[Row], list[Row], list[Row]]:
+    array, image = dataset.read_image(case)
+    target = dataset.to_slices(dataset.read_labels(case, "full", image))
+    spacing = dataset.slice_spacing_mm(image)
+    placement = predictor.place((target.shape[1], target.shape[2]), spacing[:2])
+    restored, soft_px = [], []
+    sums: list[list[tuple[Tensor, Tensor]]] = []
+    for probs in predictor.on_grid(dataset.to_slices(array), placement):
+        probs = probs.cpu()
+        frame = _frame(placement, spacing, len(probs))
+        hard = F.one_hot(probs.argmax(1), probs.shape[1]).movedim(-1, 1).float()
+        sums.append([(d.constraint.sums(probs, frame), d.constraint.sums(hard, frame)) for d in asked])
+        soft_px.append((probs * frame.weight.unsqueeze(1)).sum((2, 3)))
+        restored.append(label_map(placement.restore(probs.numpy().swapaxes(0, 1))))
+    prediction = np.concatenate(restored)
+    on_file = np.ascontiguousarray(dataset.from_slices(prediction))
+    volume_io.write(folder / f"{case}{dataset.file_ending}", on_file, image)
+    volumes, slices = _measure(dataset, case, prediction, target, image)
+    soft = torch.cat(soft_px).numpy()
+    for row in volumes:
+        row["soft_px"] = float(soft[:, dataset.labels[str(row["class"])]].sum())
+    for row in slices:
+        row["soft_px"] = float(soft[int(row["slice"]), dataset.labels[str(row["class"])]])
+    bounds = [
+        row
+        for i, demand in enumerate(asked)
+        for row in _kept(
+            demand,
+            case,
+            torch.cat([chunk[i][0] for chunk in sums]),
+            torch.cat([chunk[i][1] for chunk in sums]),
+            _frame(placement, spacing, len(target)),
+            int(np.prod(placement.size)),
+        )
+    ]
+    return volumes, slices, bounds
+
+
+def _measure(
+    dataset: Dataset, case: str, prediction: np.ndarray, target: np.ndarray, image: volume_io.Volume
+) -> tuple[list[Row], list[Row]]:
+    patient, classes = dataset.splits.patient_of(case), dataset.classes
+    voxel_ml = float(np.prod(image.spacing_mm)) / 1000
+    return (
+        volume_rows(case, patient, prediction, target, classes, voxel_ml, dataset.ignore),
+        slice_rows(case, patient, prediction, target, classes, dataset.ignore),
+    )
+
+
+def _kept(demand: Demand, case: str, soft: Tensor, hard: Tensor, frame: Frame, pixels: int) -> list[Row]:
+    """Whether a case's bounds are kept, to one predicted voxel; a row per slice or per volume."""
+    constraint = demand.constraint
+    per_volume = constraint.scope == "volume"
+    count = len(soft)
+    groups = Groups.by_name([case] * count, {case: count}) if per_volume else Groups.each(count)
+    pairs = torch.from_numpy(demand.bounds(case, count))
+    bounds = Bounds(pairs[0], pairs[1])
+    per_voxel = groups.mean(constraint.descriptor.per_voxel(frame, pixels)).unsqueeze(1)
+    soft_value, hard_value = (constraint.descriptor.value(groups.add(s)) for s in (soft, hard))
+    soft_kept, hard_kept = (bounds.satisfied(value, per_voxel) for value in (soft_value, hard_value))
+    return [
+        {
+            "case": case,
+            "slice": "" if per_volume else g,
+            "constraint": constraint.name,
+            "known": bool(bounds.known[g, 0]),
+            "lower": float(bounds.lower[g, 0]),
+            "upper": float(bounds.upper[g, 0]),
+            "soft": float(soft_value[g, 0]),
+            "hard": float(hard_value[g, 0]),
+            "soft_kept": bool(soft_kept[g, 0]),
+            "hard_kept": bool(hard_kept[g, 0]),
+        }
+        for g in range(len(bounds.lower))
+    ]
+
+
+def _frame(placement: Placement, spacing_mm: tuple[float, float, float], count: int) -> Frame:
+    weight = torch.from_numpy(placement.weight()).expand(count, -1, -1)
+    return Frame(weight, torch.tensor(spacing_mm).expand(count, 3))
+
+
+def _require_masks(dataset: Dataset, cases: Sequence[str]) -> None:
+    problems = [
+        Problem(f"{case} has no full mask.", str(dataset.label_path(case).parent), "Evaluate other cases.")
+        for case in cases
+        if not dataset.label_path(case).is_file()
+    ]
+    if problems or not cases:
+        raise DatasetError.of(problems or [Problem("there is no case to evaluate.", str(dataset.folder))])

@@ -1,0 +1,78 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from boundseg.constraints import Bounds, Constraint, Frame, Groups, Relative, Size
+from tests.constraints.cases import random_frame, soft
+
+INF = torch.inf
+
+
+@given(soft(classes=3), st.integers(0, 99))
+def test_a_union_is_the_sum_of_its_classes(probs: Tensor, seed: int) -> None:
+    frame = random_frame(probs, seed)
+    constraint = Constraint("union", Size(), ((1,), (1, 2)))
+    value = constraint.measure(probs, frame, Groups.each(len(probs)))
+    each = Size()(probs, frame)
+    torch.testing.assert_close(value, torch.stack([each[:, 1], each[:, 1] + each[:, 2]], 1))
+
+
+@given(soft(batch=4, classes=2))
+def test_a_volume_costs_the_same_in_one_batch_whatever_the_order_of_its_slices(probs: Tensor) -> None:
+    constraint = Constraint("volume", Size(), ((1,),), scope="volume")
+    bounds = Bounds(torch.tensor([[1e3], [1e3]]), torch.tensor([[2e3], [2e3]]))
+    names = ["a", "a", "b", "a"]
+    term = constraint(probs, bounds, groups=Groups.by_name(names, {"a": 3, "b": 1}))
+    order = [3, 2, 0, 1]
+    shuffled = constraint(probs[order], bounds, groups=Groups.by_name([names[i] for i in order], {"a": 3, "b": 1}))
+    torch.testing.assert_close(term.cost, shuffled.cost)
+    torch.testing.assert_close(term.value[0], Size()(probs)[[0, 1, 3], 1].sum().reshape(1))
+
+
+@pytest.mark.parametrize("unit", ["px", "grid_px", "mm2", "mL", "fraction"])
+def test_the_published_scale_is_the_same_in_every_unit(unit: str) -> None:
+    """C / |Ω| with violations in grid pixels, however the bounds are written."""
+    probs = torch.rand(2, 2, 8, 8, dtype=torch.float64).softmax(1)
+    frame = Frame(torch.full((2, 1, 1), 1.7), torch.tensor([[1.4, 1.4, 8.0]] * 2))
+    in_unit = Size(unit).per_voxel(frame, 64).double().unsqueeze(1)
+    bounds_grid_px = Bounds(torch.tensor([[40.0], [0.0]]), torch.tensor([[50.0], [0.0]]))
+    bounds = Bounds(bounds_grid_px.lower * in_unit, bounds_grid_px.upper * in_unit)
+    term = Constraint("size", Size(unit), ((1,),))(probs, bounds, frame)
+    violation = bounds_grid_px.violation(probs[:, 1:].sum((2, 3)))
+    torch.testing.assert_close(term.cost, violation.square() / 64, rtol=1e-5, atol=1e-8)
+
+
+def test_what_is_seen_in_part_keeps_absence_and_loses_lower_bounds() -> None:
+    probs = torch.full((2, 2, 4, 4), 0.5)
+    cropped = Frame(torch.ones(2, 1, 1), whole=torch.tensor([[True, False]] * 2))
+    bounds = Bounds(torch.tensor([[12.0], [0.0]]), torch.tensor([[14.0], [0.0]]))
+    term = Constraint("size", Size(), ((1,),))(probs, bounds, cropped)
+    assert term.cost.tolist() == [[0], [64 / 16]]
+    declared_whole = Frame(torch.ones(2, 1, 1), whole=torch.tensor([[True, True]] * 2))
+    assert Constraint("size", Size(), ((1,),))(probs, bounds, declared_whole).cost[0] == 16 / 16
+    half_a_volume = Groups.by_name(["a", "a"], {"a": 4})
+    volume = Bounds(torch.tensor([[100.0]]), torch.tensor([[120.0]]))
+    assert Constraint("size", Size(), ((1,),), "volume")(probs, volume, groups=half_a_volume).cost == 0
+
+
+def test_the_gradient_on_logits_matches_finite_differences() -> None:
+    logits = torch.randn(2, 3, 3, 4, dtype=torch.float64, requires_grad=True)
+    bounds = Bounds(torch.tensor([[9.0, 0.0]], dtype=torch.float64), torch.tensor([[INF, 0.0]], dtype=torch.float64))
+    groups = Groups.by_name(["a", "a"], {"a": 2})
+    for scale in ("image", Relative(2.0), 3.0):
+        constraint = Constraint("size", Size(), ((1,), (2,)), "volume", scale=scale)
+
+        def cost(x: Tensor, constraint: Constraint = constraint) -> Tensor:
+            return constraint(x.softmax(1), bounds, groups=groups).mean
+
+        # the relative scale is a constant of the violated side, so that the cost stays a square
+        assert torch.autograd.gradcheck(cost, logits)
+
+
+def test_kept_means_to_one_voxel() -> None:
+    probs = torch.tensor([0.2, 0.9]).reshape(1, 2, 1, 1).expand(1, 2, 1, 2)
+    bounds = Bounds(torch.zeros(1, 2), torch.zeros(1, 2))
+    term = Constraint("absent", Size(), ((0,), (1,)))(probs, bounds)
+    assert term.satisfied.tolist() == [[True, False]]

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor
+
+from boundseg.constraints import PENALTIES, Bounds, quadratic, relative_scale
+from tests.constraints.cases import values_and_bounds
+
+INF = torch.inf
+
+
+def equation_3(value: float, lower: float, upper: float) -> float:
+    if value < lower:
+        return (value - lower) ** 2
+    if value > upper:
+        return (value - upper) ** 2
+    return 0.0
+
+
+@given(values_and_bounds())
+def test_agrees_with_equation_3_written_as_a_loop(case: tuple[Tensor, Bounds]) -> None:
+    value, bounds = case
+    expected = [equation_3(*row) for row in zip(*map(Tensor.tolist, (value, bounds.lower, bounds.upper)), strict=True)]
+    torch.testing.assert_close(quadratic(value, bounds), torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(quadratic(value, bounds, scale=16.0) * 16, quadratic(value, bounds))
+
+
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+@given(values_and_bounds())
+def test_cost_and_gradient_are_zero_exactly_inside_and_finite_everywhere(penalty, case: tuple[Tensor, Bounds]) -> None:
+    value, bounds = case
+    value = value.clone().requires_grad_()
+    cost = penalty(value, bounds, 1.0)
+    cost.sum().backward()
+    inside = bounds.satisfied(value.detach())
+    far = bounds.violation(value.detach()).abs() > 1e-3
+    assert torch.isfinite(cost).all()
+    assert torch.isfinite(value.grad).all()
+    assert (cost.detach()[inside] == 0).all()
+    assert (value.grad[inside] == 0).all()
+    assert (cost.detach()[far] > 0).all()
+    assert (value.grad[far].sign() == bounds.violation(value.detach())[far].sign()).all()
+
+
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+def test_gradient_matches_finite_differences(penalty) -> None:
+    value = torch.tensor([1.0, 5.0, 9.0, 3.0, 3.0], dtype=torch.float64, requires_grad=True)
+    bounds = Bounds(
+        torch.tensor([2.0, 2.0, 2.0, -INF, 4.0], dtype=torch.float64),
+        torch.tensor([7.0, 7.0, 7.0, 2.5, 4.0], dtype=torch.float64),
+    )
+    assert torch.autograd.gradcheck(lambda v: penalty(v, bounds, 2.0), value)
+
+
+def test_the_descent_direction_is_equation_4() -> None:
+    value = torch.tensor([5.0, 50.0, 500.0], requires_grad=True)
+    bounds = Bounds(torch.tensor([10.0] * 3), torch.tensor([100.0] * 3))
+    quadratic(value, bounds).sum().backward()
+    assert (-value.grad / 2).tolist() == [10 - 5, 0, 100 - 500]
+
+
+def test_a_relative_cost_is_the_same_for_small_and_large_and_the_floor_prices_absence() -> None:
+    bounds = Bounds(torch.tensor([90.0, 900.0, 90.0, 0.0, -INF]), torch.tensor([100.0, 1000.0, 100.0, 0.0, INF]))
+    value = torch.tensor([110.0, 1100.0, 81.0, 25.0, 7.0])
+    scale = relative_scale(value, bounds, floor=50.0)
+    expected = torch.tensor([0.01, 0.01, 0.01, 0.25, 0.0])
+    torch.testing.assert_close(quadratic(value, bounds, scale), expected)
+    with pytest.raises(ValueError, match="needs a positive floor"):
+        relative_scale(value, bounds, floor=0)

@@ -1,0 +1,132 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from boundseg.constraints import Bounds, Constraint, Groups, Size, quadratic
+from boundseg.losses import Objective, full_cross_entropy, partial_cross_entropy
+from tests.plain import run_plain
+
+IGNORE = 255
+
+
+def drawn(seed: int, batch: int, classes: int, *space: int, labelled: float = 0.3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, classes, *space, generator=generator, dtype=torch.float64)
+    labels = torch.randint(classes, (batch, *space), generator=generator)
+    hidden = torch.rand(batch, *space, generator=generator) > labelled
+    return logits, labels.masked_fill(hidden, IGNORE)
+
+
+@given(st.integers(0, 999), st.sampled_from([(4, 5), (3, 4, 2)]), st.sampled_from([0.0, 0.1, 1.0]))
+def test_averages_over_labelled_pixels_of_an_image_then_over_images(seed, space, labelled) -> None:
+    logits, labels = drawn(seed, 3, 4, *space, labelled=labelled)
+    of_images = []
+    for image, target in zip(logits, labels, strict=True):
+        nats = [-image.log_softmax(0)[(target[p], *p)] for p in map(tuple, (target != IGNORE).nonzero())]
+        if nats:
+            of_images.append(sum(nats) / len(nats))
+    expected = sum(of_images) / len(of_images) if of_images else torch.zeros((), dtype=torch.float64)
+    torch.testing.assert_close(partial_cross_entropy(logits, labels, IGNORE), expected)
+
+
+def test_published_and_text_averages() -> None:
+    logits, labels = drawn(1, 3, 2, 6, 6)
+    mean = torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORE)
+    total = torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    torch.testing.assert_close(partial_cross_entropy(logits, labels, IGNORE, "batch"), mean)
+    torch.testing.assert_close(partial_cross_entropy(logits, labels, IGNORE, "sum"), total)
+    one = partial_cross_entropy(logits[:1], labels[:1], IGNORE)
+    torch.testing.assert_close(one, partial_cross_entropy(logits[:1], labels[:1], IGNORE, "batch"))
+
+
+def test_full_supervision_is_the_case_with_nothing_ignored() -> None:
+    logits, labels = drawn(2, 2, 3, 5, 5, labelled=1.0)
+    torch.testing.assert_close(full_cross_entropy(logits, labels), partial_cross_entropy(logits, labels, IGNORE))
+    torch.testing.assert_close(full_cross_entropy(logits, labels), torch.nn.functional.cross_entropy(logits, labels))
+    with pytest.raises(IndexError):
+        full_cross_entropy(logits, labels.index_fill(1, torch.tensor([0]), 3))
+
+
+def test_one_channel_is_read_as_two() -> None:
+    logits, labels = drawn(3, 2, 1, 4, 4, labelled=1.0)
+    labels = labels.clone()
+    labels[:, ::2] = 1
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], labels.double())
+    torch.testing.assert_close(partial_cross_entropy(logits, labels), expected)
+
+
+def test_nothing_labelled_gives_zero_and_no_gradient() -> None:
+    logits = torch.randn(2, 2, 3, 3, requires_grad=True)
+    loss = partial_cross_entropy(logits, torch.full((2, 3, 3), IGNORE), IGNORE)
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_losses_are_single_precision_under_autocast() -> None:
+    logits, labels = drawn(4, 1, 2, 300, 300, labelled=1.0)
+    half = logits.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = partial_cross_entropy(half, labels)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, partial_cross_entropy(half.float(), labels))
+
+
+def test_the_objective_is_the_lines_of_the_readme() -> None:
+    logits, labels = drawn(5, 2, 3, 8, 8)
+    lower = torch.tensor([[-torch.inf, 10, 0]] * 2, dtype=torch.float64)
+    bounds = Bounds(lower, torch.tensor([[torch.inf, 20, 0]] * 2, dtype=torch.float64))
+    probs = logits.softmax(1)
+    cost = quadratic(Size()(probs), bounds, scale=probs[0, 0].numel())
+    expected = partial_cross_entropy(logits, labels, ignore=IGNORE) + 1e-2 * bounds.mean(cost)
+    constraint = Constraint("size", Size(), ((0,), (1,), (2,)))
+    loss = Objective(IGNORE, [constraint])(logits, labels, {"size": bounds})
+    torch.testing.assert_close(loss.total, expected)
+    torch.testing.assert_close(
+        loss.total, loss.cross_entropy + constraint.weight * loss.terms["size"].mean, rtol=0, atol=0
+    )
+    halved = Objective(IGNORE, [constraint])(logits, labels, {"size": bounds}, strength=0.5)
+    torch.testing.assert_close(halved.total - halved.cross_entropy, (loss.total - loss.cross_entropy) / 2)
+
+
+def test_unknown_bounds_and_absent_names_change_nothing() -> None:
+    logits, labels = drawn(6, 2, 2, 5, 5)
+    objective = Objective(IGNORE, [Constraint("size", Size(), ((1,),))])
+    plain = partial_cross_entropy(logits, labels, IGNORE)
+    assert torch.equal(objective(logits, labels, {}).total, plain)
+    assert torch.equal(objective(logits, labels, {"size": Bounds.unknown(2, 1)}).total, plain)
+
+
+def test_volume_constraints_need_groups() -> None:
+    logits, labels = drawn(7, 2, 2, 5, 5)
+    objective = Objective(IGNORE, [Constraint("v", Size(), ((1,),), scope="volume")])
+    bounds = {"v": Bounds(torch.tensor([[5.0]]), torch.tensor([[6.0]]))}
+    with pytest.raises(ValueError, match="'v' speaks of volumes"):
+        objective(logits, labels, bounds)
+    loss = objective(logits, labels, bounds, volumes=Groups.by_name(["a", "a"], {"a": 2}))
+    assert loss.terms["v"].value.shape == (1, 1)
+
+
+def test_compiles_without_a_break() -> None:
+    run_plain(
+        """
+        import torch
+        from boundseg.constraints import Bounds, Constraint, Groups, Relative, Size
+        from boundseg.losses import Objective
+
+        pair = Groups.by_name(["a", "a"], {"a": 2})
+        for space in ((6, 6), (3, 4, 5)):
+            logits, labels = torch.randn(2, 2, *space), torch.randint(2, (2, *space))
+            objective = Objective(255, [
+                Constraint("slice", Size(), ((1,),)),
+                Constraint("volume", Size("fraction"), ((1,),), "volume", scale=Relative(0.1)),
+            ])
+            bounds = {"slice": Bounds(torch.ones(2, 1), torch.full((2, 1), 2.0)),
+                      "volume": Bounds(torch.full((1, 1), 0.1), torch.full((1, 1), 0.2))}
+            compiled = torch.compile(objective, fullgraph=True, backend="aot_eager")
+            arguments = (logits, labels, bounds, None, pair)
+            torch.testing.assert_close(compiled(*arguments).total, objective(*arguments).total)
+        """
+    )

@@ -1,0 +1,30 @@
+"""Configs of trainings that take seconds, for the dataset folder of ``tiny_dataset``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from boundseg.training.config import Config
+
+INDIVIDUAL = {"size": {"class": "LV", "set": "individual"}}
+TAGS = {"size": {"class": "LV", "set": "tags"}}
+VOLUME = {"size": {"class": "LV", "set": "volume"}}
+
+
+def entry(labels: str = "seeds", cases: str | list[str] = "train", constraints: Sequence[Any] = ()) -> dict[str, Any]:
+    """An entry of ``supervision``."""
+    return {"cases": cases, "labels": labels, "constraints": list(constraints)}
+
+
+def tiny(folder: Path, *entries: dict[str, Any], **sections: dict[str, Any]) -> Config:
+    """Two epochs on a grid of 24 x 24; ``sections`` are merged into those of the config."""
+    content: dict[str, Any] = {
+        "data": {"folder": str(folder), "size": [24, 24]},
+        "supervision": list(entries or [entry()]),
+        "training": {"epochs": 2, "batch_size": 8, "optimizer": {"lr": 2e-3}, "schedule": {"name": "constant"}},
+    }
+    for name, section in sections.items():
+        content[name] = {**content.get(name, {}), **section} if isinstance(section, dict) else section
+    return Config.parse(content)

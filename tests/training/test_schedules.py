@@ -1,0 +1,60 @@
+"""Learning rates and weights over the epochs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boundseg.training.config import ScheduleConfig
+from boundseg.training.schedules import Progress, constraint_strength, learning_rate
+
+PLATEAU = ScheduleConfig(name="plateau", patience=3)
+
+
+def rates(scores: list[float], schedule: ScheduleConfig = PLATEAU) -> list[float]:
+    """The learning rates of epochs with these scores, from 1."""
+    progress, found = Progress(), []
+    for epoch, score in enumerate(scores):
+        found.append(learning_rate(schedule, 1.0, epoch / len(scores), progress))
+        progress.update(epoch, score, schedule.patience)
+    return found
+
+
+def test_the_plateau_halves_after_patience_epochs_without_improvement_and_goes_on() -> None:
+    # the first score is the best: epochs 1, 2, 3 do not improve, so epoch 4 runs at half the rate
+    assert rates([1.0] * 11) == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
+
+
+def test_an_improvement_starts_the_wait_anew_and_gives_no_rate_back() -> None:
+    assert rates([5, 5, 5, 4, 4, 4, 4, 3, 3]) == [1, 1, 1, 1, 1, 1, 1, 0.5, 0.5]
+
+
+@given(st.lists(st.floats(allow_infinity=False), min_size=1, max_size=40), st.integers(1, 5))
+def test_best_is_the_first_lowest_score_and_a_score_that_is_nan_is_none(scores: list[float], patience: int) -> None:
+    progress = Progress()
+    improved = [epoch for epoch, score in enumerate(scores) if progress.update(epoch, score, patience)]
+    defined = [score for score in scores if score == score]
+    assert progress.best == min(defined, default=float("inf"))
+    assert progress.best_epoch == (scores.index(min(defined)) if defined else -1)
+    assert improved == sorted(set(improved))
+    assert (improved[-1] if improved else -1) == progress.best_epoch
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_the_cosine_falls_from_the_whole_rate_to_0(one: float, other: float) -> None:
+    cosine = ScheduleConfig(name="cosine")
+    at = [learning_rate(cosine, 0.1, done, Progress(cuts=4)) for done in sorted([one, other])]
+    assert at[0] >= at[1] >= 0
+    assert learning_rate(cosine, 0.1, 0, Progress()) == 0.1
+    assert learning_rate(cosine, 0.1, 0.5, Progress()) == pytest.approx(0.05)
+    assert learning_rate(cosine, 0.1, 1, Progress()) == pytest.approx(0, abs=1e-17)
+
+
+def test_the_constant_rate_is_constant() -> None:
+    assert rates([1.0] * 9, ScheduleConfig(name="constant", patience=1)) == [1] * 9
+
+
+def test_the_warm_up_grows_evenly_to_1_and_stays() -> None:
+    assert [constraint_strength(4, done) for done in (0, 1, 2.5, 4, 100)] == [0, 0.25, 0.625, 1, 1]
+    assert constraint_strength(0, 0) == 1
