@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -66,73 +68,85 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray, slice_axis: int = 2)
     nib.save(image, path)
 
 
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders written in this session: most tests ask for the same one."""
+    return {"": tmp_path_factory.mktemp("datasets")}
+
+
 @pytest.fixture
-def write_dataset(tmp_path: Path) -> WriteDataset:
-    """A factory of dataset folders; the same arguments write the same voxels, whatever the slice axis."""
+def write_dataset(tmp_path: Path, written: dict[str, Path]) -> WriteDataset:
+    """Writes a folder of that name into ``tmp_path``, as :func:`fill` says; returns its path."""
 
-    def write(
-        name: str = "hearts",
-        *,
-        patients: Mapping[str, int] = PATIENTS,
-        frames: tuple[str, ...] = FRAMES,
-        slices: int = 5,
-        channels: int = 1,
-        slice_axis: int = 2,
-        weak: bool = True,
-        priors: bool = True,
-        seed: int = 0,
-    ) -> Path:
-        """Writes ``patients[split]`` patients a split, each with a case a frame.
-
-        Args:
-            name: Of the folder.
-            patients: How many patients train, validate and test; the latter's volumes lie in ``imagesTs``.
-            frames: A case of each patient for each of them: ``patient1_frame01``, …
-            slices: Of each volume; the last holds the background only.
-            channels: Of each image; every further one is the first, upside down in intensity.
-            slice_axis: Where the slices are stacked in the files.
-            weak: Whether to write ``labelsTr_seeds``.
-            priors: Whether to derive ``priors.csv`` (sets tags, individual, volume) for the cases of imagesTr.
-            seed: Of all voxels.
-        """
-        folder = tmp_path / name
-        members: dict[str, list[str]] = {}
-        splits: dict[str, list[str]] = {}
-        for split, count in patients.items():
-            for _ in range(count):
-                number = len(members) + 1
-                patient = f"patient{number}"
-                splits.setdefault(split, []).append(patient)
-                members[patient] = [f"{patient}_{frame}" for frame in frames]
-                side = "Ts" if split == "test" else "Tr"
-                # no two patients have one grid
-                shape = (20 + number % 3, 24 - number % 2, slices)
-                affine = oblique_affine((1.25 + 0.05 * number, 1.5, 8.0))
-                for index, case in enumerate(members[patient]):
-                    rng = np.random.default_rng([seed, number, index])
-                    image, target = heart(shape, rng)
-                    for channel in range(channels):
-                        path = folder / f"images{side}" / f"{case}_{channel:04d}.nii.gz"
-                        save(path, image if channel == 0 else 400 - image // channel, affine, slice_axis)
-                    save(folder / f"labels{side}" / f"{case}.nii.gz", target, affine, slice_axis)
-                    if weak and side == "Tr":
-                        labels = seeds(target, IGNORE, rng)
-                        save(folder / "labelsTr_seeds" / f"{case}.nii.gz", labels, affine, slice_axis)
-        description = {
-            "channel_names": {str(channel): f"MR{channel}" for channel in range(channels)},
-            "labels": {"background": 0, **CLASSES, "ignore": IGNORE},
-            "numTraining": len(list((folder / "labelsTr").glob("*.nii.gz"))),
-            "file_ending": ".nii.gz",
-            "slice_axis": slice_axis,
-        }
-        (folder / "dataset.json").write_text(json.dumps(description))
-        content = {"patients": members, "train": [], "validation": [], "test": []} | splits
-        (folder / "splits.json").write_text(json.dumps(content | {"lists": {"few": ["patient1"]}}))
-        if priors:
-            derive_priors(folder)
-        return folder
+    def write(name: str = "hearts", **options: Any) -> Path:
+        key = repr(sorted(options.items()))
+        if key not in written:
+            folder = written[""] / str(len(written))
+            fill(folder, **options)
+            written[key] = folder
+        shutil.copytree(written[key], tmp_path / name)
+        return tmp_path / name
 
     return write
+
+
+def fill(
+    folder: Path,
+    *,
+    patients: Mapping[str, int] = PATIENTS,
+    frames: tuple[str, ...] = FRAMES,
+    slices: int = 5,
+    channels: int = 1,
+    slice_axis: int = 2,
+    weak: bool = True,
+    priors: bool = True,
+    seed: int = 0,
+) -> None:
+    """Writes a dataset folder; the same arguments give the same voxels, whatever the slice axis.
+
+    Args:
+        folder: Where.
+        patients: How many patients are in each split; those of ``test`` lie in ``imagesTs`` and ``labelsTs``.
+        frames: Each patient has a case for each of them: ``patient1_frame01``, …
+        slices: Of each volume; the last holds the background only.
+        channels: Of each image; every further one is the first, upside down in intensity.
+        slice_axis: Where the slices are stacked in the files.
+        weak: Whether to write ``labelsTr_seeds``.
+        priors: Whether to derive ``priors.csv`` (sets tags, individual, volume) for the cases of imagesTr.
+        seed: Of all voxels.
+    """
+    members: dict[str, list[str]] = {}
+    splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    for split in [split for split, count in patients.items() for _ in range(count)]:
+        number = len(members) + 1
+        patient = f"patient{number}"
+        splits[split].append(patient)
+        members[patient] = [f"{patient}_{frame}" for frame in frames]
+        side = "Ts" if split == "test" else "Tr"
+        # no two neighbours have one grid
+        shape = (20 + number % 3, 24 - number % 2, slices)
+        affine = oblique_affine((1.25 + 0.05 * number, 1.5, 8.0))
+        for index, case in enumerate(members[patient]):
+            rng = np.random.default_rng([seed, number, index])
+            image, target = heart(shape, rng)
+            for channel in range(channels):
+                path = folder / f"images{side}" / f"{case}_{channel:04d}.nii.gz"
+                save(path, image if channel == 0 else 400 - image // channel, affine, slice_axis)
+            save(folder / f"labels{side}" / f"{case}.nii.gz", target, affine, slice_axis)
+            if weak and side == "Tr":
+                path = folder / "labelsTr_seeds" / f"{case}.nii.gz"
+                save(path, seeds(target, IGNORE, rng), affine, slice_axis)
+    description = {
+        "channel_names": {str(channel): f"MR{channel}" for channel in range(channels)},
+        "labels": {"background": 0, **CLASSES, "ignore": IGNORE},
+        "numTraining": len(list((folder / "labelsTr").glob("*.nii.gz"))),
+        "file_ending": ".nii.gz",
+        "slice_axis": slice_axis,
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    (folder / "splits.json").write_text(json.dumps({"patients": members, **splits, "lists": {"few": ["patient1"]}}))
+    if priors:
+        derive_priors(folder)
 
 
 def derive_priors(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from boundseg import __version__
@@ -79,16 +80,16 @@ def _options(
     _Verbosity.verbose, _Verbosity.quiet = verbose, quiet
 
 
-@app.command()
+@app.command(short_help="Synthetic hearts, four trainings, a table and a picture.")
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Where everything is written.")] = Path("demo"),
     quick: Annotated[bool, typer.Option(help="A few patients and epochs: shows the way, not the result.")] = False,
     seed: Annotated[int, typer.Option(help="Of the networks and the order of slices.")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Synthetic hearts, four trainings, a table and a picture.
+    """Example:  boundseg demo --out demo
 
-    Example:  boundseg demo --out demo
+    Synthetic hearts, four trainings, a table and a picture.
     """
     from boundseg.demo import run_demo
 
@@ -97,7 +98,7 @@ def demo(
     out.print(f"predictions beside references: {result.picture}")
 
 
-@app.command()
+@app.command(short_help="Somebody's download to a dataset folder.")
 def convert(
     layout: Annotated[Literal["acdc"], typer.Argument(help="What was downloaded.")],
     source: Annotated[Path, typer.Argument(help="The download.")],
@@ -107,9 +108,9 @@ def convert(
         typer.Option("--target", help="A class to keep; may be repeated. Default: all."),
     ] = None,
 ) -> None:
-    """Somebody's download to a dataset folder.
+    """Example:  boundseg convert acdc ACDC/training ACDC_LV --target LV
 
-    Example:  boundseg convert acdc ACDC/training ACDC_LV --target LV
+    Somebody's download to a dataset folder.
     """
     from boundseg.data.convert import CONVERTERS
 
@@ -120,11 +121,11 @@ def convert(
     out.print(f"{dataset}: {len(opened.cases)} cases ({lists}), classes {', '.join(opened.classes)}")
 
 
-@app.command()
+@app.command(short_help="Every problem of a dataset folder at once.")
 def check(dataset: Folder) -> None:
-    """Every problem of a dataset folder at once.
+    """Example:  boundseg check ACDC_LV
 
-    Example:  boundseg check ACDC_LV
+    Every problem of a dataset folder at once.
     """
     from boundseg.data.check import check as check_dataset
 
@@ -143,7 +144,7 @@ def check(dataset: Folder) -> None:
     out.print(f"{dataset}: {len(opened.cases)} cases, no problem found")
 
 
-@app.command()
+@app.command(short_help="Weak labels from full masks: labelsTr_NAME.")
 def weaken(
     dataset: Folder,
     method: Annotated[Literal["erosion", "disc"], typer.Option(help="How masks become labels.")] = "erosion",
@@ -152,16 +153,16 @@ def weaken(
     classes: Classes = None,
     reading: Annotated[
         Literal["published", "text"],
-        typer.Option(help="Of the erosion: published (3x3, ten times; 0.1 % of the pixels) or text (10x10, once)."),
+        typer.Option(help="Of the erosion: published (3x3, ten times) or text (10x10, once)."),
     ] = "published",
     radius: Annotated[float, typer.Option(help="Of the disc, in px.")] = 4,
     grid: Annotated[Literal["file", "prepared"], typer.Option(help="Whose pixels kernels and radii count.")] = "file",
     size: Size = None,
     seed: Annotated[int, typer.Option(help="Of the random pixels.")] = 0,
 ) -> None:
-    """Weak labels from full masks: labelsTr_NAME.
+    """Example:  boundseg weaken ACDC_LV --method erosion
 
-    Example:  boundseg weaken ACDC_LV --method erosion
+    Weak labels from full masks: labelsTr_NAME.
     """
     from boundseg.data.label_sets import write_label_set
 
@@ -197,7 +198,7 @@ def weaken(
     out.print(f"cases without any label: {', '.join(statistics.empty_cases) or 'none'}")
 
 
-@app.command()
+@app.command(short_help="Bounds on sizes, into priors.csv.")
 def priors(
     dataset: Folder,
     kind: Annotated[Literal["tags", "common", "individual", "volume"], typer.Argument(help="What is derived.")],
@@ -218,9 +219,9 @@ def priors(
         Literal["pad", "crop", "resize"], typer.Option(help="Of the prepared grid, for grid_px.")
     ] = "resize",
 ) -> None:
-    """Bounds on sizes, into priors.csv; running it twice changes nothing.
+    """Example:  boundseg priors ACDC_LV tags --labels erosion --empty absent
 
-    Example:  boundseg priors ACDC_LV tags --labels erosion --empty absent
+    Bounds on sizes, into priors.csv; running it twice changes nothing.
     """
     from boundseg.data import derive
     from boundseg.data import priors as table
@@ -252,7 +253,7 @@ def priors(
     out.print(f"{path}: {len(rows)} rows of the set {kind!r}{oracle}, {len(rows) - len(known)} of them say absent")
 
 
-@app.command()
+@app.command(short_help="Trains as a config says and leaves a run folder.")
 def train(
     config: Annotated[Path, typer.Argument(help="A YAML file.")],
     folder: Annotated[Path | None, typer.Option("--out", help="The run folder. Default: runs/NAME.")] = None,
@@ -265,9 +266,9 @@ def train(
     device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all cores.")] = None,
 ) -> None:
-    """Trains as a config says and leaves a run folder.
+    """Example:  boundseg train individual.yaml --set training.epochs=50
 
-    Example:  boundseg train individual.yaml --set training.epochs=50
+    Trains as a config says and leaves a run folder.
     """
     import torch
 
@@ -280,14 +281,16 @@ def train(
     read = Config.load(config, overrides)
     folder = folder or Path("runs") / config.stem
     with _status(f"preparing {read.data.folder}") as report:
-        prepared: Callable[[], None] = getattr(report, "done", lambda: None)
         run = run_training(
-            read, folder, resume=resume, device=device, quiet=_Verbosity.quiet, report=report, prepared=prepared
+            read, folder, resume=resume, device=device, quiet=_Verbosity.quiet, report=report, prepared=report.done
         )
+    rows = run.metrics()
+    minutes, waiting = sum(row["seconds"] for row in rows) / 60, sum(row["waiting"] for row in rows) / len(rows)
+    out.print(f"{len(rows)} epochs, {minutes:.1f} min, {waiting:.1%} of them waiting for data")
     out.print(f"run folder: {run.folder}  (boundseg evaluate {run.folder})")
 
 
-@app.command()
+@app.command(short_help="Volumes in, label maps out, each on its own grid.")
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     images: Annotated[list[Path], typer.Argument(help="Volumes, or folders of volumes.")],
@@ -297,9 +300,9 @@ def predict(
     which: Weights = "best",
     device: Device = "auto",
 ) -> None:
-    """Volumes in, label maps out, each on its own grid.
+    """Example:  boundseg predict runs/individual scans/ --out predictions
 
-    Example:  boundseg predict runs/individual scans/ --out predictions
+    Volumes in, label maps out, each on its own grid.
     """
     from boundseg.training.predict import predict as predict_volumes
     from boundseg.training.run import Run
@@ -320,7 +323,7 @@ def predict(
     out.print(f"{folder}: {len(done.written)} label maps")
 
 
-@app.command()
+@app.command(short_help="DSC, volumes and kept bounds on cases with full masks.")
 def evaluate(
     judged: Annotated[Path, typer.Argument(metavar="RUN|FOLDER", help="A run folder, or a folder of label maps.")],
     dataset: Annotated[
@@ -331,9 +334,9 @@ def evaluate(
     which: Weights = "best",
     device: Device = "auto",
 ) -> None:
-    """DSC, volumes and kept bounds on cases with full masks.
+    """Example:  boundseg evaluate runs/individual --cases test
 
-    Example:  boundseg evaluate runs/individual --cases test
+    DSC, volumes and kept bounds on cases with full masks.
     """
     from boundseg.training.evaluate import compare
     from boundseg.training.evaluate import evaluate as evaluate_run
@@ -374,24 +377,28 @@ def _print_table(title: str, rows: Sequence[dict[str, str]]) -> None:
 
 
 @contextmanager
-def _status(text: str) -> Iterator[Callable[[str], None]]:
+def _status(text: str) -> Iterator[_Report]:
     """A moving line that names what is being worked on; nothing where there is no terminal, or with -q."""
     if _Verbosity.quiet or not err.is_terminal:
-        yield lambda name: None
+        yield _Report(None, text)
         return
     with err.status(text) as status:
-        report = _Report(lambda name: status.update(f"{text}: {name}"), status.stop)
-        yield report
+        yield _Report(status, text)
 
 
 class _Report:
     """Tells a moving line what is being worked on, and ends it before another display begins."""
 
-    def __init__(self, tell: Callable[[str], None], done: Callable[[], None]) -> None:
-        self._tell, self.done = tell, done
+    def __init__(self, line: Status | None, text: str) -> None:
+        self._line, self._text = line, text
 
     def __call__(self, name: str) -> None:
-        self._tell(name)
+        if self._line:
+            self._line.update(f"{self._text}: {name}")
+
+    def done(self) -> None:
+        if self._line:
+            self._line.stop()
 
 
 def _say(text: str) -> None:

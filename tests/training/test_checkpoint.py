@@ -111,10 +111,10 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
         return call
 
-    def rmtree(folder: Path, **_: Any) -> None:
-        # file by file, as the real one does
-        for path in sorted(folder.rglob("*"), reverse=True) if folder.exists() else ():
-            unlink(path)
+    def rmtree(path: Path | str, **_: Any) -> None:
+        folder = Path(path)  # file by file, as the real one does
+        for inside in sorted(folder.rglob("*"), reverse=True):
+            unlink(inside) if inside.is_file() else counted(pathlib.Path.rmdir)(inside)
         if folder.exists():
             counted(pathlib.Path.rmdir)(folder)
 

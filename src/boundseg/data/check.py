@@ -66,20 +66,24 @@ def _check_volumes(dataset: Dataset, found: Findings, report: Callable[[str], No
             except InputError as error:
                 found.problems += error.problems
                 continue
-            nothing = dataset.ignore if name != "full" else 0
-            labelled = int((labels != nothing).sum())
+            # a weak set may teach the background; a full mask of background alone holds nothing
+            nothing = (dataset.ignore,) if name != "full" else (0, dataset.ignore)
+            labelled = int((~np.isin(labels, nothing)).sum())
             cases, total = found.labelled.get(name, (0, 0))
             found.labelled[name] = (cases + 1, total + labelled)
             if not labelled and name != "full":
                 found.notes.append(f"{case} has no labelled voxel in the set {name!r}.")
             if name == "full" and np.any(labels == dataset.ignore):
                 found.notes.append(f"{case}: the full mask holds ignored voxels.")
-    for side in ("Tr", "Ts"):
-        for path in sorted((dataset.folder / f"labels{side}").glob(f"*{dataset.file_ending}")):
+    for folder in ("labelsTr", "labelsTs", *(f"labelsTr_{name}" for name in dataset.label_sets)):
+        for path in sorted((dataset.folder / folder).glob(f"*{dataset.file_ending}")):
             case = path.name.removesuffix(dataset.file_ending)
             if case not in dataset.cases and not path.name.startswith("."):
                 fact = f"{path.name} has no image{did_you_mean(case, dataset.cases)}"
                 found.problems.append(Problem(fact, str(path.parent), "Add CASE_0000, or remove the labels."))
+    if dataset.cases and not found.labelled and not found.problems:
+        fact = "no case has labels."
+        found.problems.append(Problem(fact, str(dataset.folder), "Put them into labelsTr, or labelsTr_NAME if weak."))
     return slices
 
 
@@ -119,6 +123,8 @@ def _check_priors(dataset: Dataset, found: Findings, slices: dict[str, int]) -> 
         found.notes.append("no priors.csv: nothing is known about sizes (boundseg priors derives bounds).")
         return
     try:
-        found.problems += priors.problems_with(priors.read(path), dataset, slices, path)
+        rows, problems = priors.scan(path)
     except PriorsError as error:
         found.problems += error.problems
+        return
+    found.problems += problems + priors.problems_with(rows, dataset, slices, path)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,17 @@ class Dataset:
         between = spacing.pop(self.slice_axis)
         return spacing[0], spacing[1], between
 
+    def fingerprint(self) -> str:
+        """Tells datasets apart: the descriptions' content, and name and size of every volume."""
+        digest = sha256()
+        for name in ("dataset.json", "splits.json", "priors.csv"):
+            path = self.folder / name
+            digest.update(path.read_bytes() if path.is_file() else b"")
+        for pattern in ("images*/*", "labels*/*"):
+            for path in sorted(self.folder.glob(pattern)):
+                digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size}".encode())
+        return digest.hexdigest()[:16]
+
     @cached_property
     def _sides(self) -> dict[str, set[str]]:
         return _cases(self.folder, self.file_ending)
@@ -339,12 +351,11 @@ def _read_splits(folder: Path, cases: dict[str, set[str]]) -> Splits:
         return Splits({case: [case] for case in everything}, lists)
     content = _read_json(path)
     patients, named = content.get("patients", {}), content.get("lists", {})
-    well_formed = isinstance(patients, dict) and isinstance(named, dict)
-    lists = {name: content.get(name, []) for name in SPLITS} | (named if well_formed else {})
+    sides = {name: content.get(name, []) for name in SPLITS}
     well_formed = (
-        well_formed
-        and all(isinstance(v, list) for v in patients.values())
-        and all(isinstance(v, list) for v in lists.values())
+        isinstance(patients, dict)
+        and isinstance(named, dict)
+        and all(isinstance(v, list) for v in (*patients.values(), *sides.values(), *named.values()))
     )
     if not well_formed:
         raise DatasetError(
@@ -352,4 +363,4 @@ def _read_splits(folder: Path, cases: dict[str, set[str]]) -> Splits:
             str(folder),
             'It reads {"patients": {"p1": ["case1"]}, "train": ["p1"], "validation": [], "test": [], "lists": {}}.',
         )
-    return Splits(patients, lists)
+    return Splits(patients, sides | named)

@@ -150,11 +150,15 @@ def volume(
     unit: SizeUnit = "mL",
     grid: Grid | None = None,
 ) -> list[Prior]:
-    """One pair of bounds around the true size of each whole volume (section 4.4): an oracle."""
+    """One pair of bounds around the true size of each whole volume (section 4.4): an oracle.
+
+    In ``fraction``, the size is that of the whole volume over all its voxels.
+    """
     rows = []
     source = f"oracle: volume in the full mask, margin {margin:g}"
     for case, region in _pairs(cases, regions):
-        size = float(_sizes(dataset, case, "full", region).in_unit(unit, grid).sum())
+        sizes = _sizes(dataset, case, "full", region).in_unit(unit, grid)
+        size = float(sizes.mean() if unit == "fraction" else sizes.sum())
         rows.append(_row(case, None, region, (1 - margin) * size, (1 + margin) * size, unit, "volume", source))
     return rows
 

@@ -63,9 +63,7 @@ def heart(
         Image, labels and spacing.
     """
     if slices[0] < 4 or slices[0] > slices[1]:
-        raise InputError(
-            f"Hearts of {slices[0]} to {slices[1]} slices.", remedy="Use 4 or more, least first."
-        )
+        raise InputError(f"Hearts of {slices[0]} to {slices[1]} slices.", remedy="Use 4 or more, least first.")
     if min(shape) < 1 or not 0 < spacing_mm[0] <= spacing_mm[1]:
         raise InputError(
             f"Slices of {shape[0]}×{shape[1]} pixels, {spacing_mm[0]} to {spacing_mm[1]} mm apart.",
@@ -265,7 +263,7 @@ def _paint(p: _Patient, contraction: float) -> tuple[np.ndarray, np.ndarray]:
     muscle = np.sqrt((p.radius * squeezed) ** 2 + area) - p.radius * squeezed
     cap = np.clip((z - base) / (length + 0.8 * muscle), 0, 1)
     outer = (p.radius * squeezed + muscle) * np.sqrt(1 - cap**p.power) * (1 + 0.7 * _wave(p.outline, turned))
-    outer = np.maximum(outer * (1 + 0.3*_wave(p.thickness, theta)), np.where(inner > 0, inner + 0.4 * muscle, 0))
+    outer = np.maximum(outer * (1 + 0.3 * _wave(p.thickness, theta)), np.where(inner > 0, inner + 0.4 * muscle, 0))
     below_base = z - base
     left = np.minimum(outer - rho, below_base)
     cavity = np.minimum(inner - rho, below_base)

@@ -177,16 +177,14 @@ def normalise(image: Float[np.ndarray, "C *space"], intensity: Intensity) -> Flo
     if intensity == "none":
         return image
     axes = tuple(range(1, image.ndim))
-    # float64: the mean of a 512^3 volume drifts in float32
     if intensity == "zscore":
-        centre, width = (
-            image.mean(axes, np.float64, keepdims=True),
-            image.std(axes, np.float64, keepdims=True),
-        )
+        # float64: the mean of a 512^3 volume drifts in float32
+        centre = image.mean(axes, np.float64, keepdims=True)
+        width = image.std(axes, np.float64, keepdims=True)
     else:
         centre = image.min(axes, keepdims=True).astype(np.float64)
         width = image.max(axes, keepdims=True) - centre
-    return ((image - centre) / np.where(width > 0, width, 1)).astype(np.float32)
+    return np.asarray((image - centre) / np.where(width > 0, width, 1), np.float32)
 
 
 def prepare(

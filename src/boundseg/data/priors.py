@@ -56,34 +56,40 @@ def read(path: Path) -> list[Prior]:
     Raises:
         PriorsError: The file is missing, or some rows cannot be read; all of them are listed.
     """
-    if not path.is_file():
-        raise PriorsError(f"{path.name} is not there.", str(path.parent), "boundseg priors writes one.")
-    rows: list[Prior] = []
-    problems: list[Problem] = []
-    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets prepend a byte order mark
-        reader = csv.DictReader(file)
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
-        if missing:
-            raise PriorsError(f"the columns {missing} are missing.", str(path), f"The header is: {','.join(COLUMNS)}")
-        for row in reader:
-            try:
-                rows.append(_parse(row))
-            except ValueError as error:
-                problems.append(
-                    Problem(
-                        f"{row['case']}, {row['class']}: {error}",
-                        f"{path}, line {reader.line_num}",
-                        "Mend it.",
-                    )
-                )
-    problems += [
-        Problem(f"{_named(prior)}: {fact}", f"{path}, line {line}", remedy)
-        for line, prior in enumerate(rows, start=2)
-        for fact, remedy in _impossible(prior)
-    ]
+    rows, problems = scan(path)
     if problems:
         raise PriorsError.of(problems)
-    return rows
+    return list(rows.values())
+
+
+def scan(path: Path) -> tuple[dict[int, Prior], list[Problem]]:
+    """The rows of a ``priors.csv`` that can be read, by their line, and what is wrong with its rows.
+
+    Raises:
+        PriorsError: The file is missing, or no such table.
+    """
+    if not path.is_file():
+        raise PriorsError(f"{path.name} is not there.", str(path.parent), "boundseg priors writes one.")
+    rows: dict[int, Prior] = {}
+    problems: list[Problem] = []
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets prepend a byte order mark
+    except UnicodeDecodeError as error:
+        raise PriorsError(f"{path.name} is not UTF-8: {error}", str(path.parent), "Save it as UTF-8.") from error
+    reader = csv.DictReader(StringIO(text), restval="")
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+    if missing:
+        raise PriorsError(f"the columns {missing} are missing.", str(path), f"The header is: {','.join(COLUMNS)}")
+    for row in reader:
+        where = f"{path}, line {reader.line_num}"
+        try:
+            prior = _parse(row)
+        except ValueError as error:
+            problems.append(Problem(f"{row['case']}, {row['class']}: {error}", where, "Mend it."))
+            continue
+        rows[reader.line_num] = prior
+        problems += [Problem(f"{_named(prior)}: {fact}", where, remedy) for fact, remedy in _impossible(prior)]
+    return rows, problems
 
 
 def write(path: Path, rows: Iterable[Prior]) -> None:
@@ -113,21 +119,22 @@ def merge(old: Sequence[Prior], new: Sequence[Prior]) -> list[Prior]:
     return [*kept[:position], *new, *kept[position:]]
 
 
-def problems_with(rows: Sequence[Prior], dataset: Dataset, slices: Mapping[str, int], path: Path) -> list[Problem]:
-    """What does not fit the dataset: unknown cases, classes, quantities and units, slices that are not there.
+def problems_with(rows: Mapping[int, Prior], dataset: Dataset, slices: Mapping[str, int], path: Path) -> list[Problem]:
+    """What does not fit the dataset: unknown cases, classes and quantities, slices that are not there.
 
     Args:
+        rows: By their line in the file.
         slices: How many slices each case has, for the cases whose images could be read.
     """
     found = []
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows.items():
         where = f"{path}, line {line}"
         if row.case not in dataset.cases:
             near = did_you_mean(row.case, dataset.cases)
             found.append(Problem(f"{row.case!r} is no case of this dataset{near}", where, "Mend the name."))
-        elif row.slice is not None and not 0 <= row.slice < slices.get(row.case, math.inf):
-            count = slices[row.case]
-            found.append(Problem(f"{row.case} has slices 0 to {count - 1}, not {row.slice}.", where, "Count from 0."))
+        elif row.slice is not None and row.case in slices and not 0 <= row.slice < slices[row.case]:
+            fact = f"{row.case} has slices 0 to {slices[row.case] - 1}, not {row.slice}."
+            found.append(Problem(fact, where, "Count from 0."))
         for part in row.region.split("+"):
             if part not in dataset.labels:
                 near = did_you_mean(part, dataset.labels)
@@ -209,7 +216,9 @@ def _impossible(row: Prior) -> list[tuple[str, str]]:
     found = []
     if math.isnan(row.lower) or math.isnan(row.upper):
         found.append(("a bound is NaN.", "Leave the cell empty where nothing is known."))
-    if row.lower > row.upper:
+    elif row.lower == math.inf or row.upper == -math.inf:
+        found.append(("a bound is infinite on the wrong side.", "Leave the cell empty where nothing is known."))
+    elif row.lower > row.upper:
         fact = f"the lower bound {row.lower:g} {row.unit} exceeds the upper bound {row.upper:g} {row.unit}."
         found.append((fact, SWAP))
     if row.quantity == "size" and row.upper < 0:
@@ -226,7 +235,8 @@ def _named(row: Prior) -> str:
 def _cell(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isinf(value)):
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else value
+    # ten digits: counts of voxels stay whole, and 0.9 * 617 is 555.3
+    return f"{value:.10g}" if isinstance(value, float) else value
 
 
 assert len(COLUMNS) == len(fields(Prior))

@@ -74,9 +74,7 @@ def write(path: Path, array: Shaped[np.ndarray, "X Y Z"], like: Volume) -> None:
         VolumeError: The shapes differ, or the ending is not known.
     """
     if array.shape != like.array.shape:
-        raise VolumeError(
-            f"{path.name}: an array of shape {array.shape} does not fit the grid {like.array.shape}."
-        )
+        raise VolumeError(f"{path.name}: an array of shape {array.shape} does not fit the grid {like.array.shape}.")
     known = ending(path)
     if known is None:
         raise VolumeError(f"{path.name} has no ending of a volume.", remedy=f"Use one of {', '.join(ENDINGS)}.")

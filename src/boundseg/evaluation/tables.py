@@ -32,7 +32,7 @@ class Evaluation:
                 "DSC (volumes)": _mean(volumes["dice"], 3),
                 "DSC (slices)": _mean(slices["dice"], 3),
                 "volume error [mL]": _mean(volumes["volume_error_ml"], 1, signed=True),
-                "|volume error| [%]": _mean(100 * volumes["relative_volume_error"].abs(), 1),
+                "absolute volume error [%]": _mean(100 * volumes["relative_volume_error"].abs(), 1),
             }
             if "soft_px" in volumes:
                 reference = volumes["reference_px"].sum()

@@ -109,9 +109,7 @@ class DownBottleneck(nn.Module):
         self.activation = recipe.activation(channels_out)
         self.more_channels = channels_out - channels
 
-    def forward(
-        self, x: Float[Tensor, "B C H W"]
-    ) -> tuple[Float[Tensor, "B C2 H2 W2"], Int64[Tensor, "B C H2 W2"]]:
+    def forward(self, x: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B C2 H2 W2"], Int64[Tensor, "B C H2 W2"]]:
         pooled, indices = F.max_pool2d_with_indices(x, (2, 2))
         main = F.pad(pooled, (0, 0, 0, 0, 0, self.more_channels))
         return self.activation(main + self.branch(x)), indices
@@ -128,9 +126,7 @@ class UpBottleneck(nn.Module):
         self.branch = branch(into, doubling, channels_out, rate, recipe)
         self.activation = recipe.activation(channels_out)
 
-    def forward(
-        self, x: Float[Tensor, "B C H2 W2"], indices: Int64[Tensor, "B C2 H2 W2"]
-    ) -> Float[Tensor, "B C2 H W"]:
+    def forward(self, x: Float[Tensor, "B C H2 W2"], indices: Int64[Tensor, "B C2 H2 W2"]) -> Float[Tensor, "B C2 H W"]:
         y: Tensor = self.activation(unpool(self.main(x), indices) + self.branch(x))
         return y
 

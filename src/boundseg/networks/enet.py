@@ -123,11 +123,7 @@ class InitialBlock(nn.Module):
         super().__init__()
         channels = FIRST - in_channels
         self.conv = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1, bias=recipe is None)
-        self.after = (
-            nn.Identity()
-            if recipe is None
-            else nn.Sequential(nn.BatchNorm2d(FIRST), recipe.activation(FIRST))
-        )
+        self.after = nn.Identity() if recipe is None else nn.Sequential(nn.BatchNorm2d(FIRST), recipe.activation(FIRST))
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 16 H2 W2"]:
         y: Tensor = self.after(torch.cat((self.conv(image), F.max_pool2d(image, 2)), dim=1))
@@ -139,13 +135,9 @@ class ConcatenatingDecoder(nn.Module):
 
     def __init__(self, classes: int, recipe: Recipe) -> None:
         super().__init__()
-        self.correct1 = branch(
-            nn.Conv2d(64 + 64, 32, 3, padding=1, bias=False), dilated(1), 64, LIGHT, recipe
-        )
+        self.correct1 = branch(nn.Conv2d(64 + 64, 32, 3, padding=1, bias=False), dilated(1), 64, LIGHT, recipe)
         self.activation1 = recipe.activation(64)
-        narrow = nn.Sequential(
-            nn.Conv2d(64, FIRST, 1, bias=False), nn.BatchNorm2d(FIRST), recipe.activation(FIRST)
-        )
+        narrow = nn.Sequential(nn.Conv2d(64, FIRST, 1, bias=False), nn.BatchNorm2d(FIRST), recipe.activation(FIRST))
         self.refine = nn.Sequential(
             Bottleneck(64, dilated(1), FULL, recipe),
             Bottleneck(64, dilated(1), FULL, recipe, channels_out=FIRST, main=narrow),
@@ -206,6 +198,4 @@ def _check(in_channels: int, decoder: str, dropout: str) -> None:
         ("dropout", dropout, ("element", "channel")),
     ):
         if value not in known:
-            raise ConfigError(
-                f"ENet has no {option} {value!r}.", remedy=f"Choose {' or '.join(map(repr, known))}."
-            )
+            raise ConfigError(f"ENet has no {option} {value!r}.", remedy=f"Choose {' or '.join(map(repr, known))}.")

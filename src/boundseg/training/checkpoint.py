@@ -43,8 +43,8 @@ def save(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer | No
         _save(partial / "optimizer.safetensors", _flat(optimizer))
     atomic.write_text(partial / "state.json", json.dumps({"format": FORMAT, **state}, indent=1))
     old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    if folder.exists():  # else a save was killed between its renames, and the old one is all there is
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     partial.rename(folder)
     _sync_folder(folder.parent)
@@ -66,6 +66,8 @@ def load(folder: Path) -> Checkpoint:
         )
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if not isinstance(state, dict):
+            raise ValueError("state.json is not a JSON object.")
         if state.get("format") != FORMAT:
             raise CheckpointError(
                 f"the checkpoint has format {state.get('format')!r}; this version reads {FORMAT}.",

@@ -145,11 +145,15 @@ class ScheduleConfig(Section):
 class TrainingConfig(Section):
     """How long and how.
 
-    ``stop_after``: epochs without improvement after which training ends. ``warm_up``: epochs over which the
-    constraints' weights grow from 0. ``first_bias``: ``expected`` starts the network at the classes' expected
-    shares of an image (from full masks and bounds), ``zero`` at equal ones. ``average``: of the cross-entropy, see
-    :func:`boundseg.losses.partial_cross_entropy`. ``channels_last``: the memory layout; left out, on GPUs only (on a
-    CPU it slows ENet down: benchmarks/training_step.py).
+    Attributes:
+        stop_after: Epochs without improvement after which training ends.
+        warm_up: Epochs over which the constraints' weights grow from 0.
+        first_bias: ``expected`` starts the network at the classes' expected shares of an image (from full masks and
+            bounds), ``zero`` at equal ones.
+        average: Of the cross-entropy, see :func:`boundseg.losses.partial_cross_entropy`.
+        augment: See :mod:`boundseg.data.augment`.
+        channels_last: The memory layout; left out, on GPUs only (on a CPU it slows ENet down:
+            benchmarks/training_step.py).
     """
 
     epochs: Count = 200
@@ -160,6 +164,7 @@ class TrainingConfig(Section):
     warm_up: Annotated[int, Field(ge=0)] = 0
     first_bias: Literal["expected", "zero"] = "expected"
     average: Literal["image", "batch", "sum"] = "image"
+    augment: list[Literal["mirror", "transpose"]] = []
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool | None = None
 
@@ -182,6 +187,12 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     selection: SelectionConfig = SelectionConfig()
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _square_to_transpose(self) -> Config:
+        if "transpose" in self.training.augment and self.data.size[0] != self.data.size[1]:
+            raise ValueError(f"training.augment: transpose needs a square grid, and data.size is {self.data.size}.")
+        return self
 
     @classmethod
     def load(cls, path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -251,8 +262,9 @@ def _problem(detail: Any, where: str) -> Problem:
         near = did_you_mean(str(location[-1]), known)
         return Problem(f"unknown key {path!r}{near}", where, f"The keys there are: {', '.join(known)}.")
     message = detail["msg"].removeprefix("Value error, ")
+    path = f"{path}: " if path else ""
     given = "" if detail["type"] in ("missing", "value_error") else f" (given: {detail['input']!r})"
-    return Problem(f"{path}: {message}{given}", where)
+    return Problem(f"{path}{message}{given}", where)
 
 
 def _section_at(location: Sequence[str | int]) -> type[BaseModel]:

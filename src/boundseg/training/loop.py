@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from boundseg.data.augment import AUGMENTATIONS
 from boundseg.data.batches import batches, order
 from boundseg.data.dataset import Dataset
-from boundseg.errors import RunError
+from boundseg.errors import ConfigError, RunError
 from boundseg.losses import Objective
 from boundseg.networks import final_bias
 from boundseg.training import checkpoint as checkpoints
@@ -57,6 +58,7 @@ def train(
     settings = config.training
     dataset = Dataset.open(config.data.folder)
     teaching = teach(config, dataset, report)
+    _require_selectable(config, teaching, dataset)
     prepared()
     run = _continue(folder, config) if resume else Run.create(folder, config, dataset)
     seed_everything(config.seed, verbose=False)
@@ -93,6 +95,8 @@ def train(
                 asked = time.perf_counter()
                 batch = next(drawn).to(fabric.device)
                 waited += time.perf_counter() - asked
+                for name in settings.augment:
+                    batch = AUGMENTATIONS[name](batch)
                 strength = constraint_strength(settings.warm_up, epoch + step / steps)
                 logits = model(batch.images.contiguous(memory_format=layout))
                 loss = objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, strength)
@@ -113,8 +117,20 @@ def train(
             if settings.stop_after and epoch - progress.best_epoch >= settings.stop_after:
                 run.log(f"ended after epoch {epoch}: no improvement since epoch {progress.best_epoch}")
                 break
+    waited_share = np.mean([row["waiting"] for row in run.metrics()])
+    run.log(f"waited for data {waited_share:.2%} of the time")
     run.log(f"best epoch {progress.best_epoch} by {config.selection.by}: score {progress.best:.6g}")
     return run
+
+
+def _require_selectable(config: Config, teaching: Teaching, dataset: Dataset) -> None:
+    masks = any("full" in case.prepared.labels for case in teaching.validation)
+    if config.selection.by == "dice" and not masks:
+        raise ConfigError(
+            f"selection by dice needs full masks of held-out cases, and {config.selection.cases!r} has none.",
+            str(dataset.folder),
+            "Add masks, or select by weak or last.",
+        )
 
 
 def _start(network: nn.Module, config: Config, teaching: Teaching, dataset: Dataset, run: Run) -> None:
@@ -144,7 +160,7 @@ def _score(row: dict[str, float], config: Config) -> float:
     """What the selection compares, lower is better; a run without validation keeps its last epoch."""
     if config.selection.by == "dice":
         dice = [v for name, v in row.items() if name.startswith("validation dice: ") and not math.isnan(v)]
-        return -sum(dice) / len(dice) if dice else math.nan
+        return -sum(dice) / len(dice) if dice else math.inf
     if config.selection.by == "weak" and "validation objective" in row:
         return row["validation objective"]
     return -row["epoch"]

@@ -57,6 +57,7 @@ class Run:
             "labels": dataset.labels,
             "channels": dataset.channels,
             "slice_axis": dataset.slice_axis,
+            "data": dataset.fingerprint(),
         }
         atomic.write_text(folder / "environment.json", json.dumps(environment, indent=1) + "\n")
         atomic.write_text(folder / "config.yaml", config.model_copy(update={"data": absolute}).dump())

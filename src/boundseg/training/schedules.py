@@ -26,7 +26,7 @@ class Progress:
 
     def update(self, epoch: int, score: float, patience: int) -> bool:
         """Takes the score of an epoch (lower is better) and says whether it is the best so far."""
-        improved = score < self.best
+        improved = score < self.best or self.best_epoch < 0
         if improved:
             self.best, self.best_epoch, self.waited = score, epoch, 0
         else:

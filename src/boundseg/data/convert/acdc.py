@@ -52,9 +52,7 @@ def convert_acdc(
     """
     for name in targets:
         if name not in CLASSES:
-            raise DatasetError(
-                f"{name!r} is no class of ACDC{did_you_mean(name, CLASSES)}", remedy="Use RV, Myo, LV."
-            )
+            raise DatasetError(f"{name!r} is no class of ACDC{did_you_mean(name, CLASSES)}", remedy="Use RV, Myo, LV.")
     cases = _find(source)
     split_of = _read_split(source / "split.csv", {case.patient for case in cases})
     if destination.exists() and any(destination.iterdir()):

@@ -1,0 +1,5 @@
+"""``python -m boundseg``: the command line."""
+
+from boundseg.cli import main
+
+main()

@@ -1,0 +1,55 @@
+"""What the documentation shows runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from boundseg.constraints import Bounds
+from boundseg.training.config import Config
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+
+
+def test_the_loss_of_the_readme_runs() -> None:
+    code = next(block for block in blocks(ROOT / "README.md", "python") if "partial_cross_entropy" in block)
+    logits = torch.randn(2, 3, 8, 8, requires_grad=True)
+    labels = torch.full((2, 8, 8), 255)
+    labels[:, 4, 4] = 1
+    unknown = torch.full((2, 3), torch.inf)
+    names = {"logits": logits, "labels": labels, "lower": -unknown, "upper": torch.full((2, 3), 9.0)}
+    exec(code, names)
+    names["loss"].backward()
+    assert logits.grad.abs().sum() > 0
+    assert isinstance(names["bounds"], Bounds)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_configs_on_a_page_parse(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        config = Config.parse(yaml.safe_load(block), str(page))
+        assert Config.parse(yaml.safe_load(config.dump())) == config
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_example_gains_by_the_bound(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["own_training.py"])
+    runpy.run_path(str(ROOT / "examples" / "own_training.py"), run_name="__main__")
+    without, with_bound = map(float, re.findall(r"DSC ([\d.]+)", capsys.readouterr().out))
+    assert with_bound > without + 0.2

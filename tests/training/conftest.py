@@ -1,0 +1,41 @@
+"""Runs that are trained once for all tests, which leave them as they are."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from boundseg.training.loop import train
+from boundseg.training.run import Run
+
+from .cases import INDIVIDUAL, entry, tiny
+
+
+@pytest.fixture(scope="session")
+def shelf() -> dict[str, Run]:
+    """What was trained already."""
+    return {}
+
+
+def _trained(name: str, shelf: dict[str, Run], request: pytest.FixtureRequest, **data: object) -> Run:
+    if name not in shelf:
+        # the dataset folder of one test is gone with it: a run keeps one of its own
+        folder: Path = request.getfixturevalue("tmp_path_factory").mktemp(name)
+        shutil.copytree(request.getfixturevalue("tiny_dataset"), folder / "hearts")
+        config = tiny(folder / "hearts", entry("full", "few"), entry("seeds", "train", [INDIVIDUAL]), data=data)
+        shelf[name] = train(config, folder / "run", device="cpu", quiet=True)
+    return shelf[name]
+
+
+@pytest.fixture
+def trained(shelf: dict[str, Run], request: pytest.FixtureRequest) -> Run:
+    """A hybrid run of two epochs on slices padded to 24 x 24; its dataset lies beside it as ``hearts``."""
+    return _trained("padded", shelf, request)
+
+
+@pytest.fixture
+def trained_on_crops(shelf: dict[str, Run], request: pytest.FixtureRequest) -> Run:
+    """The same, on centre crops of 16 x 16."""
+    return _trained("cropped", shelf, request, size=[16, 16], fit="crop")
