@@ -12,6 +12,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# a busy machine is no bug: examples may take as long as they take
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 CLASSES = {"LV": 1, "Myo": 2}
 IGNORE = 3
@@ -180,5 +185,5 @@ def real_data() -> Path:
     """The folder of the public data sets (``acdc/``, …), which is not part of the repository."""
     folder = os.environ.get("BOUNDSEG_DATA")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("set BOUNDSEG_DATA to the folder that holds acdc/ (README: real data)")
+        pytest.skip("set BOUNDSEG_DATA to the folder that holds acdc/ (CONTRIBUTING.md)")
     return Path(folder)

@@ -7,6 +7,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -247,7 +248,8 @@ def priors(
     }
     old = table.read(path) if path.is_file() else []
     rows = derivations[kind]()
-    table.write(path, table.merge(old, rows))
+    derived = product([kind], ["size"], regions, named, [kind == "volume"])
+    table.write(path, table.merge(old, rows, derived))
     known = [row for row in rows if row.upper > 0]
     oracle = " (oracle: from full masks)" if kind in ("individual", "volume") else ""
     out.print(f"{path}: {len(rows)} rows of the set {kind!r}{oracle}, {len(rows) - len(known)} of them say absent")

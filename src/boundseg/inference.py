@@ -55,13 +55,14 @@ class Predictor:
         placed = np.stack([placement.place_image(c, float(c.min())) for c in normal], axis=1).astype(np.float16)
         yield from self.probabilities(placed)
 
-    @torch.inference_mode()
     def probabilities(self, slices: np.ndarray) -> Iterator[Float[Tensor, "B K h w"]]:
         """Probabilities of slices ``[S, C, h, w]`` that are on the grid already."""
         self.network.eval()
         for start in range(0, len(slices), self.batch_size):
             images = torch.from_numpy(np.array(slices[start : start + self.batch_size])).float().to(self.device)
-            yield two_channels(self._logits(images)).softmax(1)
+            with torch.inference_mode():
+                probs = two_channels(self._logits(images)).softmax(1)
+            yield probs
 
     def __call__(
         self, image: Float[np.ndarray, "C S H W"], spacing_mm: tuple[float, float]

@@ -177,9 +177,7 @@ def test_a_good_folder_has_no_problem_and_is_counted(tiny_dataset: Path) -> None
         ),
     ],
 )
-def test_each_problem_is_named(
-    tiny_dataset: Path, break_it: Callable[[Path], object], what: str, remedy: str
-) -> None:
+def test_each_problem_is_named(tiny_dataset: Path, break_it: Callable[[Path], object], what: str, remedy: str) -> None:
     break_it(tiny_dataset)
     (message,) = messages(tiny_dataset)
     assert message.startswith(what)

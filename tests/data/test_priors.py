@@ -172,14 +172,23 @@ def test_all_impossible_rows_are_listed_by_the_line_they_have_in_an_editor(path:
         priors.read(path)
     assert [problem.where.rpartition("line ")[2] for problem in raised.value.problems] == ["3", "5", "7"]
     assert str(raised.value).count("exceeds the upper bound") == 2
+    rows, problems = priors.scan(path)
+    assert list(rows) == [2, 5, 6, 7]  # impossible ones too: more may be wrong with them
+    assert problems == list(raised.value.problems)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"case;slice;class\np1;3;LV\n", r"the columns \['case', 'slice', .*\] are missing\.\n.*The header is: case,slice"),
+        (
+            b"case;slice;class\np1;3;LV\n",
+            r"the columns \['case', 'slice', .*\] are missing\.\n.*The header is: case,slice",
+        ),
         (b"", r"the columns .* are missing"),
-        (HEADER.encode() + b"\np1,3,LV,size,1,2,px,tags,gr\xf6\xdfer\n", r"priors.csv is not UTF-8: .*\n.*Save it as UTF-8"),
+        (
+            HEADER.encode() + b"\np1,3,LV,size,1,2,px,tags,gr\xf6\xdfer\n",
+            r"priors.csv is not UTF-8: .*\n.*Save it as UTF-8",
+        ),
     ],
 )
 def test_what_is_no_such_table_is_refused(path: Path, content: bytes, message: str) -> None:
@@ -212,3 +221,9 @@ def test_what_does_not_fit_the_dataset_is_named(tiny_dataset: Path) -> None:
         ("'Myu' is no class; did you mean 'Myo'?", "priors.csv, line 5"),
         ("'sise' is no quantity; did you mean 'size'?", "priors.csv, line 6"),
     ]
+
+
+def test_a_case_that_was_derived_anew_keeps_no_row_of_before() -> None:
+    absent = Prior("case1", 0, "LV", "size", 0, 0, "px", "tags", "none labelled")
+    other = Prior("case2", 0, "LV", "size", 0, 0, "px", "tags", "none labelled")
+    assert priors.merge([absent, other], [], [("tags", "size", "LV", "case1", False)]) == [other]

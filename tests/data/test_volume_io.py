@@ -85,9 +85,7 @@ def test_spacing_is_the_size_of_a_voxel_along_each_axis(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", volume_io.ITK_ENDINGS)
-def test_a_voxel_of_metaimage_or_nrrd_is_at_one_place_for_both_libraries(
-    tmp_path: Path, itk: Any, ending: str
-) -> None:
+def test_a_voxel_of_metaimage_or_nrrd_is_at_one_place_for_both_libraries(tmp_path: Path, itk: Any, ending: str) -> None:
     path = tmp_path / f"volume{ending}"
     like = Volume(VOXELS, oblique_affine())
     volume_io.write(path, VOXELS, like)
@@ -131,7 +129,7 @@ def test_a_block_that_raises_leaves_what_was_there(
     path = tmp_path / "new" / "file.txt"
     if before is not None:
         atomic.write_text(path, before)
-    with pytest.raises(error), atomic.replacing(path) as temporary:  # noqa: PT012
+    with pytest.raises(error), atomic.replacing(path) as temporary:
         temporary.write_text("half of the new te")
         raise error
     assert [p.read_text() for p in path.parent.iterdir()] == ([] if before is None else [before])

@@ -25,9 +25,9 @@ def blobs(seed: int, shape=(3, 40, 36), coarse=1.0) -> np.ndarray:
 
 
 def erosions():
-    return st.fixed_dictionaries(
-        {"reading": st.sampled_from(["published", "text"]), "kernel": st.integers(1, 12)}
-    ).map(lambda options: (erosion, options))
+    return st.fixed_dictionaries({"reading": st.sampled_from(["published", "text"]), "kernel": st.integers(1, 12)}).map(
+        lambda options: (erosion, options)
+    )
 
 
 def discs():
@@ -179,6 +179,18 @@ def test_a_doubled_grid_reads_every_pixel_twice_and_comes_back_exactly():
     assert np.array_equal(back != IGNORE, np.ones_like(back, bool))
 
 
+def test_a_coarse_grid_reads_the_pixels_under_its_centres():
+    seen = []
+
+    def watch(masks, **_):
+        seen.append(masks)
+        return masks
+
+    on_grid(watch, np.arange(100, dtype=np.int16).reshape(1, 10, 10), (2, 3), classes=(), ignore=-1)
+    # ⌊(i + ½) 10 / 2⌋ = 2, 7 and ⌊(i + ½) 10 / 3⌋ = 1, 5, 8
+    assert seen[0].tolist() == [[[21, 25, 28], [71, 75, 78]]]
+
+
 def test_what_is_lost_on_the_way_back_leaves_its_centre():
     target = np.zeros((2, 10, 10), np.uint8)
     target[0, 2:7, 3:8] = 1
@@ -186,8 +198,8 @@ def test_what_is_lost_on_the_way_back_leaves_its_centre():
 
     def one_pixel(masks, **_):
         labels = np.full_like(masks, IGNORE)
-        labels[0, 45, 55] = 1  # of 100 × 100; the file's pixels read 5, 15, …, 95
-        labels[0, 46, 56] = 1
+        labels[0, 47, 57] = 1  # of 100 × 100; the file's pixels read 5, 15, …, 95
+        labels[0, 48, 58] = 1
         return labels
 
     labels = on_grid(one_pixel, target, (100, 100), classes=(1,), ignore=IGNORE)

@@ -39,9 +39,7 @@ def test_own_levels_replace_the_default_ones() -> None:
 def test_an_unknown_network_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"Unknown network 'enett'; did you mean 'enet'\?"):
         build("enett", 1, 2)
-    with pytest.raises(
-        ConfigError, match=r"Unknown network 'segresnt'; did you mean 'segresnet'\?"
-    ) as caught:
+    with pytest.raises(ConfigError, match=r"Unknown network 'segresnt'; did you mean 'segresnet'\?") as caught:
         build("segresnt", 1, 2)
     assert "Ours are enet, residual_unet; other names are those of monai.networks.nets." in str(caught.value)
 
@@ -53,9 +51,7 @@ def test_an_unknown_option_names_network_option_and_the_nearest_at_once() -> Non
     assert "The network enet has no option 'decodr'; did you mean 'decoder'?" in message
     assert "The network enet has no option 'drop'; did you mean 'dropout'?" in message
     assert "It takes decoder, dropout." in message
-    with pytest.raises(
-        ConfigError, match=r"The network unet has no option 'chanels'; did you mean 'channels'\?"
-    ):
+    with pytest.raises(ConfigError, match=r"The network unet has no option 'chanels'; did you mean 'channels'\?"):
         build("unet", 1, 2, chanels=[4, 8])
 
 
@@ -87,8 +83,6 @@ def test_without_monai_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_ours_do_not_import_monai() -> None:
-    code = (
-        "import sys; from boundseg.networks import build; build('enet', 1, 2); print('monai' in sys.modules)"
-    )
+    code = "import sys; from boundseg.networks import build; build('enet', 1, 2); print('monai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "False"

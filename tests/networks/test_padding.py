@@ -8,9 +8,7 @@ from boundseg.networks.padding import pad_to_multiple
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 8, 16]))
-def test_pads_to_the_next_multiple_and_cropping_gives_the_image_back(
-    height: int, width: int, multiple: int
-) -> None:
+def test_pads_to_the_next_multiple_and_cropping_gives_the_image_back(height: int, width: int, multiple: int) -> None:
     image = torch.randn(1, 2, height, width)
     padded = pad_to_multiple(image, multiple)
     for side, before in zip(padded.shape[-2:], (height, width), strict=True):

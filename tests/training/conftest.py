@@ -6,11 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from boundseg.training.loop import train
 from boundseg.training.run import Run
 
 from .cases import INDIVIDUAL, entry, tiny
+
+
+# trainings of a few small slices: on a busy machine threads wait for one another longer than they compute
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,11 @@ class Dataset:
         for key in ("channel_names", "labels", "file_ending"):
             if key not in description:
                 raise DatasetError(f"the key {key!r} is missing.", where, "Add it as nnU-Net v2 describes it.")
+        for key in ("channel_names", "labels"):
+            if not isinstance(description[key], dict):
+                raise DatasetError(f"{key!r} is no table of names and numbers.", where, "See nnU-Net v2's format.")
+        if not all(number.isdigit() for number in description["channel_names"]):
+            raise DatasetError("channel_names does not number the channels.", where, 'Write {"0": "MR"}.')
         labels = dict(description["labels"])
         for name, value in labels.items():
             if not isinstance(value, int):

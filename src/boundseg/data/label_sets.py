@@ -12,6 +12,7 @@ from boundseg.data import volume_io, weaken
 from boundseg.data.dataset import Dataset
 from boundseg.data.weaken import Statistics
 from boundseg.errors import DatasetError
+from boundseg.nearest import did_you_mean
 
 Method = Literal["erosion", "disc"]
 
@@ -65,7 +66,13 @@ def write_label_set(
     Raises:
         InputError: A class is unknown, or a case has no readable full mask.
     """
-    names = {c: dataset.region(c)[0] for c in (classes or dataset.classes)}
+    for unknown in [c for c in classes if c not in dataset.classes]:
+        raise DatasetError(
+            f"{unknown!r} is no class to label{did_you_mean(unknown, dataset.classes)}",
+            str(dataset.folder / "dataset.json"),
+            f"The classes are: {', '.join(dataset.classes)}.",
+        )
+    names = {c: dataset.classes[c] for c in (classes or dataset.classes)}
     values = list(names.values())
     on_file_grid = weaken.METHODS[method]
 

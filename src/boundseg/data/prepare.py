@@ -195,8 +195,8 @@ def prepare(
 ) -> dict[str, PreparedCase]:
     """Prepares cases on a grid, or opens what was prepared before.
 
-    The files lie in ``prepared/`` in the dataset folder, one folder per grid and case, and are made anew where
-    the originals have changed. Training reads nothing else.
+    The files lie in ``prepared/`` in the dataset folder, one folder per grid (and slice axis and ignore label) and
+    case, and are made anew where the originals have changed. Training reads nothing else.
 
     Args:
         dataset: The opened dataset folder.
@@ -207,7 +207,7 @@ def prepare(
     Raises:
         InputError: Volumes that are missing or do not fit; all of them are listed.
     """
-    folder = dataset.folder / "prepared" / _key(grid)
+    folder = dataset.folder / "prepared" / _key(grid, dataset)
     prepared: dict[str, PreparedCase] = {}
     problems: list[Problem] = []
     for case, label_sets in wanted:
@@ -299,8 +299,8 @@ def _state(paths: Iterable[Path]) -> list[Any]:
     return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] if p.exists() else [p.name] for p in paths]
 
 
-def _key(grid: Grid) -> str:
-    text = json.dumps([FORMAT, asdict(grid)], sort_keys=True)
+def _key(grid: Grid, dataset: Dataset) -> str:
+    text = json.dumps([FORMAT, asdict(grid), dataset.slice_axis, dataset.ignore], sort_keys=True)
     size = "x".join(map(str, grid.size))
     return f"{size}-{grid.fit}-{sha256(text.encode()).hexdigest()[:8]}"
 

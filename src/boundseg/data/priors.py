@@ -102,20 +102,28 @@ def write(path: Path, rows: Iterable[Prior]) -> None:
     atomic.write_text(path, text.getvalue())
 
 
-def merge(old: Sequence[Prior], new: Sequence[Prior]) -> list[Prior]:
-    """The old rows, with those that the new ones derive anew replaced where the first of them stood.
+Key = tuple[str, str, str, str, bool]
 
-    A row is derived anew if set, quantity, class, case and scope (slice or volume) agree with a new one, so
-    that deriving twice changes nothing and hand-written rows of other sets stay as they are.
+
+def merge(old: Sequence[Prior], new: Sequence[Prior], derived: Iterable[Key] = ()) -> list[Prior]:
+    """The old rows, with those that were derived anew replaced where the first of them stood.
+
+    A row was derived anew if set, quantity, class, case and scope (whether it speaks of the volume) agree with a new
+    row or are among ``derived``, so that deriving twice changes nothing and hand-written rows of other sets stay.
+
+    Args:
+        old: Rows as they stand.
+        new: Rows that were derived.
+        derived: Set, quantity, class, case and scope of whatever was derived, also where nothing came out.
     """
 
-    def key(row: Prior) -> tuple[str, str, str, str, bool]:
+    def key(row: Prior) -> Key:
         return row.set, row.quantity, row.region, row.case, row.slice is None
 
-    derived = {key(row) for row in new}
-    kept = [row for row in old if key(row) not in derived]
-    first = next((i for i, row in enumerate(old) if key(row) in derived), len(old))
-    position = sum(key(row) not in derived for row in old[:first])
+    anew = {key(row) for row in new} | set(derived)
+    stays = [key(row) not in anew for row in old]
+    position = stays.index(False) if False in stays else len(old)
+    kept = [row for row, stay in zip(old, stays, strict=True) if stay]
     return [*kept[:position], *new, *kept[position:]]
 
 

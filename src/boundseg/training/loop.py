@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,9 @@ from torch import nn
 from boundseg.data.augment import AUGMENTATIONS
 from boundseg.data.batches import batches, order
 from boundseg.data.dataset import Dataset
-from boundseg.errors import ConfigError, RunError
+from boundseg.errors import RunError
 from boundseg.losses import Objective
-from boundseg.networks import final_bias
+from boundseg.networks import build, final_bias
 from boundseg.training import checkpoint as checkpoints
 from boundseg.training.config import Config
 from boundseg.training.first_bias import expected_shares, start_at
@@ -56,14 +57,17 @@ def train(
     from lightning_fabric import Fabric, seed_everything
 
     settings = config.training
+    # what is refused is refused before minutes of preparation, and leaves no run folder behind
+    begun = _continue(folder, config) if resume else None
+    if begun is None:
+        Run.require_free(folder)
     dataset = Dataset.open(config.data.folder)
-    teaching = teach(config, dataset, report)
-    _require_selectable(config, teaching, dataset)
-    prepared()
-    run = _continue(folder, config) if resume else Run.create(folder, config, dataset)
     seed_everything(config.seed, verbose=False)
+    network = build(config.network.name, len(dataset.channels), len(dataset.labels), **config.network.options)
+    teaching = teach(config, dataset, report)
+    prepared()
+    run = begun or Run.create(folder, config, dataset)
     fabric = Fabric(accelerator=device, devices=1, precision=settings.precision)
-    network = run.network()
     _start(network, config, teaching, dataset, run)
     layout = _layout(config, fabric.device)
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
@@ -77,6 +81,9 @@ def train(
 
     with display(settings.epochs, steps, first_epoch, quiet) as shown:
         for epoch in range(first_epoch, settings.epochs):
+            if settings.stop_after and epoch - progress.best_epoch > settings.stop_after:
+                run.log(f"ended after epoch {epoch - 1}: no improvement since epoch {progress.best_epoch}")
+                break
             started, waited = time.perf_counter(), 0.0
             lr = learning_rate(settings.schedule, settings.optimizer.lr, epoch / settings.epochs, progress)
             for group in optimizer.param_groups:
@@ -106,31 +113,18 @@ def train(
                 running.add(loss)
                 shown.step()
             row = {"epoch": float(epoch), "lr": lr, **running.means()}
-            _require_finite(row, run)
             row |= validate(model, teaching, objective, config, dataset, fabric.device)
+            _require_finite(row, run)
             best = progress.update(epoch, _score(row, config), settings.schedule.patience)
             elapsed = time.perf_counter() - started
             row |= {"seconds": elapsed, "waiting": waited / elapsed}
             run.log_epoch(row)
             _save(run, network, optimizer, progress, epoch, best)
             shown.epoch(row, best)
-            if settings.stop_after and epoch - progress.best_epoch >= settings.stop_after:
-                run.log(f"ended after epoch {epoch}: no improvement since epoch {progress.best_epoch}")
-                break
     waited_share = np.mean([row["waiting"] for row in run.metrics()])
     run.log(f"waited for data {waited_share:.2%} of the time")
     run.log(f"best epoch {progress.best_epoch} by {config.selection.by}: score {progress.best:.6g}")
     return run
-
-
-def _require_selectable(config: Config, teaching: Teaching, dataset: Dataset) -> None:
-    masks = any("full" in case.prepared.labels for case in teaching.validation)
-    if config.selection.by == "dice" and not masks:
-        raise ConfigError(
-            f"selection by dice needs full masks of held-out cases, and {config.selection.cases!r} has none.",
-            str(dataset.folder),
-            "Add masks, or select by weak or last.",
-        )
 
 
 def _start(network: nn.Module, config: Config, teaching: Teaching, dataset: Dataset, run: Run) -> None:
@@ -167,11 +161,14 @@ def _score(row: dict[str, float], config: Config) -> float:
 
 
 def _require_finite(row: dict[str, float], run: Run) -> None:
-    if not math.isfinite(row["objective"]):
+    # the validation's as well: it is the first to see what the epoch's last step did
+    if not all(math.isfinite(row.get(name, 0.0)) for name in ("objective", "validation objective")):
+        epoch = int(row["epoch"])
+        kept = f"The checkpoint of epoch {epoch - 1} is kept. " if epoch else ""
         raise RunError(
-            f"the loss of epoch {row['epoch']:.0f} is not finite.",
+            f"the loss of epoch {epoch} is not finite.",
             str(run.folder),
-            "The last good checkpoint is kept; lower the learning rate or the weights and --resume.",
+            f"{kept}Start a new run with a lower learning rate or lower weights of the constraints.",
         )
 
 
@@ -188,18 +185,27 @@ def _save(
 def _continue(folder: Path | str, config: Config) -> Run:
     run = Run.open(folder)
     resolved = config.data.model_copy(update={"folder": config.data.folder.resolve()})
-    ours, theirs = (
-        c.model_dump(mode="json", exclude={"training": {"epochs"}})
-        for c in (config.model_copy(update={"data": resolved}), run.config)
-    )
-    differing = [key for key in ours if ours[key] != theirs[key]]
-    if differing:
+    config = config.model_copy(update={"data": resolved})
+    ours, theirs = (c.model_dump(mode="json", exclude={"training": {"epochs"}}) for c in (config, run.config))
+    if differing := _differing(ours, theirs):
         raise RunError(
             f"the config differs from the one that {folder} began with, in: {', '.join(differing)}.",
             str(run.folder / "config.yaml"),
             "Resume with the same config, or start a new run with --out.",
         )
-    return run
+    run.write_config(config)  # the epochs may be more than before
+    return Run.open(folder)
+
+
+def _differing(ours: Any, theirs: Any, key: str = "") -> list[str]:
+    """The keys, such as ``training.optimizer.lr``, at which two configs differ."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [
+            found
+            for name in ours | theirs
+            for found in _differing(ours.get(name), theirs.get(name), f"{key}.{name}" if key else name)
+        ]
+    return [key] if ours != theirs else []
 
 
 def _restore(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, int]:

@@ -45,23 +45,33 @@ class Run:
         Raises:
             RunError: The folder exists.
         """
-        folder = Path(folder)
-        if folder.exists() and any(folder.iterdir()):
-            raise RunError(
-                f"the run folder {folder} exists.",
-                remedy="Go on with --resume, name another with --out, or remove it.",
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        absolute = config.data.model_copy(update={"folder": config.data.folder.resolve()})
+        cls.require_free(folder)
+        run = cls(Path(folder))
+        run.folder.mkdir(parents=True, exist_ok=True)
         environment = _environment(config.seed) | {
             "labels": dataset.labels,
             "channels": dataset.channels,
             "slice_axis": dataset.slice_axis,
             "data": dataset.fingerprint(),
         }
-        atomic.write_text(folder / "environment.json", json.dumps(environment, indent=1) + "\n")
-        atomic.write_text(folder / "config.yaml", config.model_copy(update={"data": absolute}).dump())
-        return cls(folder)
+        atomic.write_text(run.folder / "environment.json", json.dumps(environment, indent=1) + "\n")
+        run.write_config(config)
+        return run
+
+    @staticmethod
+    def require_free(folder: Path | str) -> None:
+        """Raises RunError where something is in the way of a new run folder."""
+        folder = Path(folder)
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise RunError(
+                f"the run folder {folder} exists.",
+                remedy="Go on with --resume, name another with --out, or remove it.",
+            )
+
+    def write_config(self, config: Config) -> None:
+        """Writes ``config.yaml``, the dataset folder as an absolute path."""
+        absolute = config.data.model_copy(update={"folder": config.data.folder.resolve()})
+        atomic.write_text(self.folder / "config.yaml", config.model_copy(update={"data": absolute}).dump())
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:

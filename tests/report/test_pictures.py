@@ -1,0 +1,60 @@
+"""Pictures of slices: what is drawn, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from boundseg.report.pictures import COLOURS, Row, draw_slices
+
+
+def drawn(folder: Path, rows: list[Row], **options: int) -> np.ndarray:
+    draw_slices(rows, {"LV": 1, "Myo": 2}, folder / "new" / "picture.png", **options)
+    assert [path.name for path in (folder / "new").iterdir()] == ["picture.png"]
+    return matplotlib.image.imread(folder / "new" / "picture.png")[..., :3]
+
+
+def near(picture: np.ndarray, colour: str) -> int:
+    """How many pixels have about this colour."""
+    return int((np.abs(picture - to_rgb(colour)).max(2) < 0.02).sum())
+
+
+def row(labels: np.ndarray, image: np.ndarray | None = None) -> Row:
+    return Row("case", np.random.default_rng(0).random(labels.shape) if image is None else image, {"seeds": labels})
+
+
+def disc(value: int) -> np.ndarray:
+    y, x = np.mgrid[:24, :20]
+    return np.where(np.hypot(y - 12, x - 10) < 6, value, 0).astype(np.uint8)
+
+
+def test_a_region_has_the_outline_of_its_class_beyond_that_of_the_legend(tmp_path: Path) -> None:
+    nothing = drawn(tmp_path / "none", [row(disc(0))])
+    lv = drawn(tmp_path / "lv", [row(disc(1))])
+    assert near(lv, COLOURS[0]) > near(nothing, COLOURS[0])
+    assert near(lv, COLOURS[1]) == near(nothing, COLOURS[1])
+
+
+def test_ignored_pixels_stay_plain(tmp_path: Path) -> None:
+    nothing = drawn(tmp_path / "none", [row(disc(0))])
+    ignored = drawn(tmp_path / "ignored", [row(np.where(disc(1) == 1, 0, 2).astype(np.uint8))], ignore=2)
+    assert np.array_equal(nothing, ignored)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e4])
+def test_an_image_without_contrast_and_a_region_at_the_edge_are_drawn(tmp_path: Path, level: float) -> None:
+    picture = drawn(tmp_path, [row(np.ones((24, 20), np.uint8), np.full((24, 20), level)), row(disc(2))])
+    assert picture.shape[0] > picture.shape[1] / 2
+
+
+def test_each_row_and_column_adds_to_the_size(tmp_path: Path) -> None:
+    one = drawn(tmp_path / "one", [row(disc(1))])
+    two = drawn(tmp_path / "two", [row(disc(1)), row(disc(2))])
+    wide = drawn(tmp_path / "wide", [Row("case", np.zeros((8, 8)), {"a": disc(1)[:8, :8], "b": disc(2)[:8, :8]})])
+    assert two.shape[0] > one.shape[0]
+    assert two.shape[1] == one.shape[1]
+    assert wide.shape[1] > one.shape[1]

@@ -1,0 +1,229 @@
+"""Volumes in, label maps out, each on its own grid; nothing is overwritten by accident."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from boundseg.data.dataset import Dataset
+from boundseg.errors import InputError, VolumeError
+from boundseg.training.loop import train
+from boundseg.training.predict import predict
+from boundseg.training.run import Run
+
+from .cases import entry, tiny
+
+CASES = ("patient5_frame01", "patient5_frame07")
+
+
+@pytest.fixture
+def scans(trained: Run, tmp_path: Path) -> Path:
+    """A folder with the two volumes that nobody learned from."""
+    return Path(shutil.copytree(trained.config.data.folder / "imagesTs", tmp_path / "scans"))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def change(path: Path, array: np.ndarray | None = None, **header: Any) -> None:
+    """Writes a volume again with other voxels or header fields."""
+    old: Any = nib.load(path)
+    new = nib.Nifti1Image(np.asarray(old.dataobj) if array is None else array, old.affine, old.header)
+    for name, value in header.items():
+        new.header[name] = value
+    if array is not None:
+        new.header.set_data_dtype(array.dtype)
+    nib.save(new, path)
+
+
+def test_a_label_map_lies_where_its_image_lies(trained: Run, scans: Path, tmp_path: Path) -> None:
+    first = scans / f"{CASES[0]}_0000.nii.gz"
+    change(first, scl_slope=0.5, scl_inter=3, cal_max=900, descrip=b"cine")
+    done = predict(trained, [scans], tmp_path / "out")
+    assert done.written == [tmp_path / "out" / f"{case}.nii.gz" for case in CASES]
+    assert done.notes == []
+    for case, path in zip(CASES, done.written, strict=True):
+        ours: Any = nib.load(path)
+        image: Any = nib.load(scans / f"{case}_0000.nii.gz")
+        assert np.array_equal(ours.affine, image.affine)
+        assert not np.allclose(image.affine[:3, :3], np.diag(np.diag(image.affine[:3, :3])))  # oblique
+        assert ours.shape == image.shape
+        assert nib.aff2axcodes(ours.affine) == nib.aff2axcodes(image.affine)
+        for code in ("sform_code", "qform_code", "pixdim", "xyzt_units", "descrip"):
+            assert np.array_equal(ours.header[code], image.header[code]), code
+        assert ours.get_data_dtype() == np.uint8
+        assert ours.header.get_slope_inter() in ((None, None), (1, 0))
+        assert set(np.unique(ours.dataobj)) <= {0, 1, 2}
+        assert np.any(ours.dataobj)
+
+
+def test_probabilities_are_of_all_classes_and_the_label_map_their_largest(
+    trained: Run, scans: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict(trained, [scans], out, probabilities=True)
+    for case in CASES:
+        probs = [nib.load(out / f"{case}_probability_{name}.nii.gz") for name in ("LV", "Myo")]
+        assert all(p.get_data_dtype() == np.float32 for p in probs)  # type: ignore[attr-defined]
+        foreground = np.stack([np.asarray(p.dataobj) for p in probs])  # type: ignore[attr-defined]
+        background = 1 - foreground.sum(0)
+        assert foreground.min() >= 0
+        assert background.min() >= -1e-6
+        labels = np.asarray(nib.load(out / f"{case}.nii.gz").dataobj)  # type: ignore[attr-defined]
+        every = np.concatenate([background[None], foreground])
+        clear = np.sort(every, 0)[-1] - np.sort(every, 0)[-2] > 1e-5
+        assert np.array_equal(every.argmax(0)[clear], labels[clear])
+    assert len(content(out)) == 6
+
+
+def test_where_slices_are_stacked_in_the_file_makes_no_difference(write_dataset: Any, tmp_path: Path) -> None:
+    """Two datasets with the same voxels, slices along the last and along the first axis."""
+    written = []
+    for axis in (2, 0):
+        folder = write_dataset(f"axis{axis}", slice_axis=axis)
+        config = tiny(folder, entry("full"), training={"epochs": 2, "batch_size": 15, "first_bias": "zero"})
+        run = train(config, tmp_path / f"run{axis}", device="cpu", quiet=True)
+        done = predict(run, [folder / "imagesTs"], tmp_path / f"out{axis}")
+        dataset = Dataset.open(folder)
+        arrays = [np.asarray(nib.load(path).dataobj) for path in done.written]  # type: ignore[attr-defined]
+        assert [a.shape for a in arrays] == [dataset.read_image(c)[1].array.shape for c in CASES]
+        written.append([dataset.to_slices(array) for array in arrays])
+    for last, first in zip(*written, strict=True):
+        assert last.any()
+        assert np.array_equal(last, first)
+
+
+def test_a_larger_image_is_tiled_and_none_of_it_left_out(trained: Run, scans: Path, tmp_path: Path) -> None:
+    """An image that holds six hearts is larger than the grid, and each of them is found."""
+    path = scans / f"{CASES[0]}_0000.nii.gz"
+    small = np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+    change(path, np.tile(small, (3, 2, 1)))
+    done = predict(trained, [path], tmp_path / "out")
+    labels = np.asarray(nib.load(done.written[0]).dataobj)  # type: ignore[attr-defined]
+    assert labels.shape == (3 * small.shape[0], 2 * small.shape[1], small.shape[2])
+    assert done.notes == []
+    for rows in range(3):
+        for columns in range(2):
+            part = labels[rows * small.shape[0] :, columns * small.shape[1] :][: small.shape[0], : small.shape[1]]
+            assert part.any()
+
+
+def test_a_run_on_crops_predicts_the_crop_and_says_so(trained_on_crops: Run, scans: Path, tmp_path: Path) -> None:
+    done = predict(trained_on_crops, [scans], tmp_path / "out", probabilities=True)
+    shape = nib.load(scans / f"{CASES[0]}_0000.nii.gz").shape  # type: ignore[attr-defined]
+    assert done.notes == [
+        f"{case}: trained on centre crops: predicts the central 16x16 of {shape[0]}x{shape[1]} pixels, "
+        "background outside"
+        for case in CASES
+    ]
+    outside = np.ones(shape, bool)
+    rows, columns = ((n - 16 + 1) // 2 for n in shape[:2])
+    outside[rows : rows + 16, columns : columns + 16] = False
+    for case in CASES:
+        for name in (f"{case}.nii.gz", f"{case}_probability_LV.nii.gz"):
+            array = np.asarray(nib.load(tmp_path / "out" / name).dataobj)  # type: ignore[attr-defined]
+            assert not array[outside].any()
+            assert array[~outside].any()
+
+
+def test_what_exists_is_not_overwritten_unless_asked(trained: Run, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f"{CASES[0]}.nii.gz").write_text("precious")
+    with pytest.raises(InputError) as caught:
+        predict(trained, [scans], out)
+    assert f"{CASES[0]}.nii.gz exists." in str(caught.value)
+    assert "--overwrite" in str(caught.value)
+    assert content(out)[f"{CASES[0]}.nii.gz"] == b"precious"
+    assert sorted(content(out)) == [f"{case}.nii.gz" for case in CASES]  # the other one was predicted
+    predict(trained, [scans], out, overwrite=True)
+    assert content(out)[f"{CASES[0]}.nii.gz"] != b"precious"
+
+
+def test_existing_probabilities_are_not_overwritten_either(trained: Run, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f"{CASES[0]}_probability_Myo.nii.gz").write_text("precious")
+    with pytest.raises(InputError, match="_probability_Myo.nii.gz exists"):
+        predict(trained, [scans / f"{CASES[0]}_0000.nii.gz"], out, probabilities=True)
+    assert list(content(out)) == [f"{CASES[0]}_probability_Myo.nii.gz"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_image_is_never_replaced_by_its_labels(trained: Run, scans: Path, overwrite: bool) -> None:
+    path = (scans / f"{CASES[0]}_0000.nii.gz").rename(scans / "scan.nii.gz")
+    before = content(scans)
+    with pytest.raises(InputError, match=r"scan\.nii\.gz would replace its own image\.\n  Choose another --out"):
+        predict(trained, [path], scans / ".." / "scans", overwrite=overwrite)
+    assert content(scans) == before
+
+
+def test_one_bad_volume_among_good_ones_is_named_and_the_good_ones_are_written(
+    trained: Run, scans: Path, tmp_path: Path
+) -> None:
+    good = scans / f"{CASES[0]}_0000.nii.gz"
+    array = np.asarray(nib.load(good).dataobj).astype(np.float32)  # type: ignore[attr-defined]
+    for name in ("nan", "wide"):
+        shutil.copy(good, scans / f"{name}.nii.gz")
+    change(scans / "nan.nii.gz", np.full_like(array, np.nan))
+    change(scans / "wide.nii.gz", np.stack([array, array], 3))
+    (scans / "broken.nii.gz").write_bytes(good.read_bytes()[:200])
+    (scans / "text.nii").write_text("no volume")
+    with pytest.raises(InputError) as caught:
+        predict(trained, [scans, tmp_path / "missing.nii.gz"], tmp_path / "out")
+    facts = sorted(problem.what for problem in caught.value.problems)
+    assert [fact.split(".nii")[0] for fact in facts] == ["broken", "missing", "nan", "text", "wide"]
+    assert f"nan.nii.gz holds {array.size} voxels of {array.size} that are NaN or infinite." in facts
+    assert "missing.nii.gz is not there." in facts
+    assert sorted(content(tmp_path / "out")) == [f"{case}.nii.gz" for case in CASES]
+
+
+def test_another_number_of_channels_is_refused_before_anything_is_predicted(
+    trained: Run, scans: Path, tmp_path: Path
+) -> None:
+    shutil.copy(scans / f"{CASES[0]}_0000.nii.gz", scans / f"{CASES[0]}_0001.nii.gz")
+    with pytest.raises(VolumeError) as caught:
+        predict(trained, [scans], tmp_path / "out")
+    assert f"{CASES[0]} has 2 file(s), the network takes 1 channel(s)." in str(caught.value)
+    assert "CASE_0000, CASE_0001" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_channels_go_in_by_their_numbers(write_dataset: Any, tmp_path: Path) -> None:
+    folder = write_dataset(channels=2)
+    config = tiny(folder, entry("full"), training={"epochs": 1, "batch_size": 15})
+    run = train(config, tmp_path / "run", device="cpu", quiet=True)
+    paths = sorted((folder / "imagesTs").iterdir(), reverse=True)
+    done = predict(run, paths, tmp_path / "out")
+    dataset = Dataset.open(folder)
+    for case, path in zip(reversed(CASES), done.written, strict=True):
+        array, image = dataset.read_image(case)
+        assert np.array_equal(dataset.read_label_file(path, image), run.predict(array, image.spacing_mm))
+    with pytest.raises(VolumeError, match=r"patient5_frame01 has 1 file\(s\), the network takes 2"):
+        predict(run, [folder / "imagesTs" / "patient5_frame01_0000.nii.gz"], tmp_path / "none")
+
+
+def test_a_folder_without_volumes_is_refused(trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("none")
+    with pytest.raises(VolumeError, match=r"empty holds no volume\.\n  Volumes end in \.nii\.gz, \.nii, \.mha"):
+        predict(trained, [tmp_path / "empty"], tmp_path / "out")
+
+
+def test_the_input_format_is_the_outputs(trained: Run, scans: Path, tmp_path: Path) -> None:
+    itk = pytest.importorskip("SimpleITK")
+    image = itk.ReadImage(str(scans / f"{CASES[0]}_0000.nii.gz"))
+    itk.WriteImage(image, str(tmp_path / "scan.mha"))
+    done = predict(trained, [tmp_path / "scan.mha", scans / f"{CASES[0]}_0000.nii.gz"], tmp_path / "out")
+    meta, nifti = (itk.ReadImage(str(path)) for path in done.written)
+    assert done.written[0].name == "scan.mha"
+    for name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert np.allclose(getattr(meta, name)(), getattr(image, name)(), atol=1e-4), name
+    assert np.array_equal(itk.GetArrayFromImage(meta), itk.GetArrayFromImage(nifti))
+    assert meta.GetPixelIDTypeAsString() == "8-bit unsigned integer"
