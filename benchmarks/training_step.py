@@ -55,9 +55,8 @@ def main() -> None:
             step(*shape, bf16, channels_last), step(*shape, False, False), arguments.pairs
         )
         name = f"{'bf16' if bf16 else 'float32'}, {'channels last' if channels_last else 'contiguous'}"
-        print(
-            f"{name}: {median:.3f} of float32, contiguous (95 % {low:.3f} to {high:.3f}), {this_ms:.0f} and {base_ms:.0f} ms"
-        )
+        interval = f"(95 % {low:.3f} to {high:.3f})"
+        print(f"{name}: {median:.3f} of float32, contiguous {interval}, {this_ms:.0f} and {base_ms:.0f} ms")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ def test_configs_on_a_page_parse(page: Path) -> None:
         assert Config.parse(yaml.safe_load(config.dump())) == config
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.yaml")), ids=lambda path: path.name)
+def test_configs_that_made_results_parse(path: Path) -> None:
+    assert Config.load(path).data.folder == Path("ACDC_LV")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):

@@ -55,7 +55,7 @@ Weights = Annotated[Literal["best", "last"], typer.Option("--weights", help="Of 
 def main() -> None:
     """The command line's entry: 0 done, 1 our fault, 2 something in the input, 130 interrupted."""
     try:
-        app()
+        app(prog_name="boundseg")
     except InputError as error:
         for problem in error.problems:
             err.print(f"[red]error:[/] {_plain(str(problem))}")
@@ -69,15 +69,21 @@ def main() -> None:
         sys.exit(1)
 
 
+def _version(asked: bool) -> bool:
+    if asked:
+        out.print(f"boundseg {__version__}")
+        raise typer.Exit
+    return asked
+
+
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, help="Print the version and end.", is_eager=True)
+    ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only what was asked for.")] = False,
 ) -> None:
-    if version:
-        out.print(f"boundseg {__version__}")
-        raise typer.Exit
     _Verbosity.verbose, _Verbosity.quiet = verbose, quiet
 
 
@@ -94,7 +100,7 @@ def demo(
     """
     from boundseg.demo import run_demo
 
-    result = run_demo(folder, quick=quick, seed=seed, device=device, quiet=_Verbosity.quiet, say=_say)
+    result = run_demo(folder, quick=quick, seed=seed, device=_device(device), quiet=_Verbosity.quiet, say=_say)
     _print_table("left ventricle, test patients", result.rows)
     out.print(f"predictions beside references: {result.picture}")
 
@@ -229,7 +235,7 @@ def priors(
 
     opened = _open(dataset)
     _require(0 <= margin < 1, f"--margin {margin:g} is no share.", "Give 0 or more, and less than 1.")
-    _require(kind != "common" or patient is not None, "common bounds need one annotated --patient.", "Name him.")
+    _require(kind != "common" or patient is not None, "common bounds need one annotated --patient.", "Add --patient NAME.")
     _require(
         kind in ("individual", "volume") or labels in opened.label_sets,
         f"there is no label set {labels!r}.",
@@ -280,11 +286,11 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     overrides = [*(override or ()), *([] if seed is None else [f"seed={seed}"])]
-    read = Config.load(config, overrides)
+    read, on = Config.load(config, overrides), _device(device)
     folder = folder or Path("runs") / config.stem
     with _status(f"preparing {read.data.folder}") as report:
         run = run_training(
-            read, folder, resume=resume, device=device, quiet=_Verbosity.quiet, report=report, prepared=report.done
+            read, folder, resume=resume, device=on, quiet=_Verbosity.quiet, report=report, prepared=report.done
         )
     rows = run.metrics()
     minutes, waiting = sum(row["seconds"] for row in rows) / 60, sum(row["waiting"] for row in rows) / len(rows)
@@ -428,11 +434,14 @@ def _grid(size: tuple[int, int] | None, fit: Fit) -> Grid | None:
 
 
 def _device(name: str) -> str:
-    if name != "auto":
-        return name
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there_are = [device for device, there in here.items() if there]
+    _require(name in ("auto", *there_are), f"there is no device {name!r} here.", f"Use {' or '.join(there_are)}.")
+    if name != "auto":
+        return name
+    return "cuda" if here["cuda"] else "cpu"
 
 
 def _require(fact: bool, what: str, remedy: str) -> None:

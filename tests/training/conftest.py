@@ -13,7 +13,6 @@ from boundseg.training.run import Run
 
 from .cases import INDIVIDUAL, entry, tiny
 
-
 # trainings of a few small slices: on a busy machine threads wait for one another longer than they compute
 torch.set_num_threads(1)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from monai.metrics import compute_dice
 import torch
+from monai.metrics import compute_dice
 
 from boundseg.data.dataset import Dataset
 from boundseg.errors import DatasetError, InputError, VolumeError

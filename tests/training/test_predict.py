@@ -150,7 +150,7 @@ def test_existing_probabilities_are_not_overwritten_either(trained: Run, scans: 
     out = tmp_path / "out"
     out.mkdir()
     (out / f"{CASES[0]}_probability_Myo.nii.gz").write_text("precious")
-    with pytest.raises(InputError, match="_probability_Myo.nii.gz exists"):
+    with pytest.raises(InputError, match=r"_probability_Myo\.nii\.gz exists"):
         predict(trained, [scans / f"{CASES[0]}_0000.nii.gz"], out, probabilities=True)
     assert list(content(out)) == [f"{CASES[0]}_probability_Myo.nii.gz"]
 

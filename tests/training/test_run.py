@@ -75,7 +75,7 @@ def test_weights_of_another_network_are_refused(trained: Run, tmp_path: Path) ->
     content = json.loads(path.read_text())
     content["labels"]["RV"] = 3
     path.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match="the weights do not fit the network: .*size mismatch"):
+    with pytest.raises(CheckpointError, match=r"the weights do not fit the network: .*size mismatch"):
         Run.open(tmp_path / "copy").predictor()
 
 

@@ -238,7 +238,7 @@ def test_selection_by_dice_needs_full_masks_of_held_out_cases(tiny_dataset: Path
     for path in (tiny_dataset / "labelsTr").glob("patient4*"):
         path.unlink()
     assert taught(tiny_dataset).validation
-    with pytest.raises(ConfigError, match="selection.by: dice needs held-out cases with full masks"):
+    with pytest.raises(ConfigError, match=r"selection\.by: dice needs held-out cases with full masks"):
         taught(tiny_dataset, selection={"by": "dice"})
 
 
@@ -293,5 +293,5 @@ def test_a_declaration_that_the_masks_contradict_names_case_and_slice(tiny_datas
 
 
 def test_an_unknown_declared_class_names_the_nearest(tiny_dataset: Path) -> None:
-    with pytest.raises(ConfigError, match="data.complete names 'LW', which is no class of .*; did you mean 'LV'?"):
+    with pytest.raises(ConfigError, match=r"data\.complete names 'LW', which is no class of .*; did you mean 'LV'\?"):
         taught(tiny_dataset, data={"complete": ["LW"]})

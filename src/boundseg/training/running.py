@@ -13,6 +13,7 @@ class Running:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._dtype = torch.float32 if device.type == "mps" else torch.float64  # which has no float64
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
 
@@ -31,5 +32,5 @@ class Running:
         return {name: float(total / self._counts[name]) for name, total in self._sums.items()}
 
     def _add(self, name: str, total: Tensor, count: Tensor) -> None:
-        self._sums[name] = self._sums.get(name, 0) + total.double()
-        self._counts[name] = self._counts.get(name, 0) + count.double()
+        self._sums[name] = self._sums.get(name, 0) + total.to(self._dtype)
+        self._counts[name] = self._counts.get(name, 0) + count.to(self._dtype)
