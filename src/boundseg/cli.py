@@ -235,7 +235,7 @@ def priors(
 
     opened = _open(dataset)
     _require(0 <= margin < 1, f"--margin {margin:g} is no share.", "Give 0 or more, and less than 1.")
-    _require(kind != "common" or patient is not None, "common bounds need one annotated --patient.", "Add --patient NAME.")
+    _require(kind != "common" or patient is not None, "common bounds need one annotated patient.", "Add --patient.")
     _require(
         kind in ("individual", "volume") or labels in opened.label_sets,
         f"there is no label set {labels!r}.",
