@@ -7,15 +7,12 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
-import torch
 
 from boundseg.data.check import check
 from boundseg.data.dataset import Dataset
 from boundseg.demo import TRAININGS, DemoResult, run_demo, write_hearts
 from boundseg.errors import RunError
 from boundseg.training.run import Run
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

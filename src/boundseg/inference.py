@@ -51,8 +51,9 @@ class Predictor:
     def on_grid(self, image: Float[np.ndarray, "C S H W"], placement: Placement) -> Iterator[Float[Tensor, "B K h w"]]:
         """Probabilities of a volume's slices on the grid, a few slices at a time."""
         normal = normalise(image, self.grid.intensity)
-        # float16, as prepared slices are stored: prediction sees what training saw
-        placed = np.stack([placement.place_image(c, float(c.min())) for c in normal], axis=1).astype(np.float16)
+        placed = np.stack([placement.place_image(c, float(c.min())) for c in normal], axis=1)
+        # as prepared slices are stored: prediction sees what training saw
+        placed = placed.astype(self.grid.stored)
         yield from self.probabilities(placed)
 
     def probabilities(self, slices: np.ndarray) -> Iterator[Float[Tensor, "B K h w"]]:

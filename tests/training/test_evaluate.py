@@ -186,7 +186,7 @@ def test_unknown_cases_and_missing_label_maps_are_refused(trained: Run, tmp_path
     dataset = Dataset.open(trained.config.data.folder)
     with pytest.raises(DatasetError, match="'tset' is no list, patient or case; did you mean 'test'"):
         evaluate(trained, "tset")
-    with pytest.raises(VolumeError, match=r"patient5_frame01\.nii\.gz is not there"):
+    with pytest.raises(DatasetError, match=r"2 of 2 label maps are not there: patient5_frame01\.nii\.gz"):
         compare(tmp_path, dataset, "test")
 
 

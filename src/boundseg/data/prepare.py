@@ -43,6 +43,11 @@ class Grid:
     spacing_mm: tuple[float, float] | None = None
     intensity: Intensity = "zscore"
 
+    @property
+    def stored(self) -> type[np.float16] | type[np.float32]:
+        """The type in which prepared images are kept: raw intensities may exceed float16's 65504."""
+        return np.float32 if self.intensity == "none" else np.float16
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -161,7 +166,7 @@ class PreparedCase:
         case: Its name.
         placement: Where its slices lie on the grid.
         spacing_mm: The file's spacing: a slice's rows and columns, then between slices.
-        images: ``[S, C, h, w]``, float16.
+        images: ``[S, C, h, w]``, half precision unless intensities are raw.
         labels: For each label set that was asked for, ``[S, h, w]``, unsigned bytes.
     """
 
@@ -264,7 +269,7 @@ def _prepare_case(dataset: Dataset, grid: Grid, case: str, label_sets: Sequence[
         if not fresh:
             normal = normalise(slices, grid.intensity)
             placed = np.stack([placement.place_image(channel, float(channel.min())) for channel in normal], axis=1)
-            _save(folder / "images.npy", placed.astype(np.float16))
+            _save(folder / "images.npy", placed.astype(grid.stored))
         known = {
             "image": image_state,
             "labels": {**done, **{name: label_states[name] for name in stale}},

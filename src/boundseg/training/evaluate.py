@@ -80,12 +80,19 @@ def compare(
     """
     names = dataset.cases_of(cases)
     _require_masks(dataset, names)
+    paths = {case: predictions / f"{case}{dataset.file_ending}" for case in names}
+    missing = [path.name for path in paths.values() if not path.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of {len(names)} label maps are not there: {', '.join(missing[:5])} …",
+            str(predictions),
+            "Predict them, or evaluate other cases.",
+        )
     volumes: list[Row] = []
     slices: list[Row] = []
-    for case in names:
+    for case, path in paths.items():
         _, image = dataset.read_image(case)
         target = dataset.to_slices(dataset.read_labels(case, "full", image))
-        path = predictions / f"{case}{dataset.file_ending}"
         prediction = dataset.to_slices(dataset.read_label_file(path, image))
         of_volume, of_slices = _measure(dataset, case, prediction, target, image)
         volumes += of_volume
