@@ -14,7 +14,7 @@ import torch
 from monai.metrics import compute_dice
 
 from boundseg.data.dataset import Dataset
-from boundseg.errors import DatasetError, InputError, VolumeError
+from boundseg.errors import DatasetError, InputError
 from boundseg.training.evaluate import compare, evaluate
 from boundseg.training.loop import train
 from boundseg.training.predict import predict
