@@ -26,7 +26,8 @@ class Progress:
 
     def update(self, epoch: int, score: float, patience: int) -> bool:
         """Takes the score of an epoch (lower is better) and says whether it is the best so far."""
-        improved = score < self.best or self.best_epoch < 0
+        # an infinite first score is kept until a better one comes, so that a run always has a best epoch; NaN is none
+        improved = score < self.best or (self.best_epoch < 0 and not math.isnan(score))
         if improved:
             self.best, self.best_epoch, self.waited = score, epoch, 0
         else:
