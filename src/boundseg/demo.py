@@ -24,7 +24,7 @@ from boundseg.training.loop import train
 
 PATIENTS = {"train": 12, "validation": 3, "test": 6}
 QUICK_PATIENTS = {"train": 2, "validation": 1, "test": 1}
-EPOCHS, QUICK_EPOCHS = 20, 1
+EPOCHS, QUICK_EPOCHS = 15, 1
 PHANTOM_SEED = 2019  # one fixed set of patients; the seed of a demo moves networks and orders only
 MARK = "boundseg-demo"
 
