@@ -118,12 +118,11 @@ class Objective:
             ValueError: A constraint speaks of volumes and the batch does not say which images form one.
         """
         cross_entropy = partial_cross_entropy(logits, labels, self.ignore, self.average)
-        probs = two_channels(logits).softmax(1)
+        asked = [constraint for constraint in self.constraints if constraint.name in bounds]
         terms: dict[str, Term] = {}
         total = cross_entropy
-        for constraint in self.constraints:
-            if constraint.name not in bounds:
-                continue
+        probs = two_channels(logits).softmax(1) if asked else logits
+        for constraint in asked:
             if constraint.scope == "volume" and volumes is None:
                 raise ValueError(f"the constraint {constraint.name!r} speaks of volumes: give volumes=Groups(…)")
             groups = volumes if constraint.scope == "volume" else None
