@@ -152,8 +152,8 @@ class TrainingConfig(Section):
             bounds), ``zero`` at equal ones.
         average: Of the cross-entropy, see :func:`boundseg.losses.partial_cross_entropy`.
         augment: See :mod:`boundseg.data.augment`.
-        channels_last: The memory layout; left out, on GPUs only (on a CPU it slows ENet down:
-            benchmarks/training_step.py).
+        channels_last: The memory layout; left out, on GPUs only (on a CPU it gains ENet little or
+            nothing: docs/performance.md).
     """
 
     epochs: Count = 200
