@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint format slow benchmark clean
+.PHONY: demo test lint format benchmark clean
 
 demo: $(VENV)/installed
 	$(BIN)/boundseg demo --out demo
@@ -19,9 +19,6 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow
 
 benchmark: $(VENV)/installed
 	$(BIN)/python benchmarks/penalty_cost.py
