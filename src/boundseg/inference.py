@@ -91,6 +91,7 @@ class Predictor:
         return tiled
 
 
-def label_map(probs: Float[np.ndarray, "K S H W"]) -> UInt8[np.ndarray, "S H W"]:
-    """The most probable class of every voxel."""
-    return np.asarray(probs.argmax(0), np.uint8)
+def label_map(probs: Float[np.ndarray, "K S H W"], classes: int | None = None) -> UInt8[np.ndarray, "S H W"]:
+    """The most probable output of every voxel; those beyond the classes, which are spare, read as background."""
+    values = probs.argmax(0)
+    return np.asarray(values if classes is None else np.where(values < classes, values, 0), np.uint8)

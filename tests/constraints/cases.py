@@ -8,8 +8,6 @@ from torch import Tensor
 
 from boundseg.constraints import Bounds, Frame
 
-settings = {"min_value": -1e4, "max_value": 1e4, "allow_nan": False, "width": 32}
-
 
 @st.composite
 def blocks(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
@@ -39,8 +37,9 @@ def soft(draw: st.DrawFn, batch: int | None = None, classes: int | None = None) 
 
 
 @st.composite
-def values_and_bounds(draw: st.DrawFn) -> tuple[Tensor, Bounds]:
-    """Values and bounds that are two-sided, one-sided, equal or unknown."""
+def values_and_bounds(draw: st.DrawFn, least: float = -1e4) -> tuple[Tensor, Bounds]:
+    """Values of at least ``least``, and bounds that are two-sided, one-sided, equal or unknown."""
+    settings = {"min_value": least, "max_value": 1e4, "allow_nan": False, "width": 32}
     rows = []
     for _ in range(draw(st.integers(1, 6))):
         low, high = sorted([draw(st.floats(**settings)), draw(st.floats(**settings))])

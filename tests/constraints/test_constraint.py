@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from boundseg.constraints import Bounds, Constraint, Frame, Groups, Relative, Size
+from boundseg.constraints import Bounds, Constraint, Frame, Groups, Relative, Size, Softening, log_hinge
 from tests.constraints.cases import random_frame, soft
 
 INF = torch.inf
@@ -76,3 +76,32 @@ def test_kept_means_to_one_voxel() -> None:
     bounds = Bounds(torch.zeros(1, 2), torch.zeros(1, 2))
     term = Constraint("absent", Size(), ((0,), (1,)))(probs, bounds)
     assert term.satisfied.tolist() == [[True, False]]
+
+
+@given(soft(classes=3), st.sampled_from([1.5, 2.0, 4.0]))
+def test_a_sharpened_size_is_that_of_sharpened_logits(probs: Tensor, sharpness: float) -> None:
+    constraint = Constraint("size", Size(), ((1,), (1, 2)), sharpness=sharpness)
+    value = constraint.measure(probs, Frame.plain(len(probs), probs.ndim - 2), Groups.each(len(probs)))
+    sharp = Size()((sharpness * probs.log()).softmax(1))
+    torch.testing.assert_close(value, torch.stack([sharp[:, 1], sharp[:, 1:].sum(1)], 1))
+
+
+@pytest.mark.parametrize("unit", ["px", "grid_px", "mm2", "mL"])
+def test_the_softening_is_the_same_in_every_unit(unit: str) -> None:
+    probs = torch.rand(2, 2, 8, 8, dtype=torch.float64).softmax(1)
+    frame = Frame(torch.full((2, 1, 1), 1.7), torch.tensor([[1.4, 1.4, 8.0]] * 2))
+    in_unit = Size(unit).per_voxel(frame, 64).double().unsqueeze(1)
+    bounds = Bounds(torch.tensor([[40.0], [0.0]]) * in_unit, torch.tensor([[50.0], [0.0]]) * in_unit)
+    term = Constraint("size", Size(unit), ((1,),), penalty=log_hinge, scale=Softening(10))(probs, bounds, frame)
+    size_px = probs[:, 1:].sum((2, 3))
+    in_px = Bounds(torch.tensor([[40.0], [0.0]]).double(), torch.tensor([[50.0], [0.0]]).double())
+    torch.testing.assert_close(term.cost, log_hinge(size_px, in_px, 10.0), rtol=1e-5, atol=1e-8)
+
+
+def test_scales_that_do_not_go_with_a_penalty_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"'image' does not go with log_hinge: give Softening"):
+        Constraint("size", Size(), ((1,),), penalty=log_hinge)
+    with pytest.raises(ValueError, match=r"goes with log_hinge: give \"image\""):
+        Constraint("size", Size(), ((1,),), scale=Softening())
+    with pytest.raises(ValueError, match=r"sharpness = 0\.5: probabilities are sharpened by 1"):
+        Constraint("size", Size(), ((1,),), sharpness=0.5)

@@ -1,12 +1,14 @@
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from boundseg.constraints import PENALTIES, Bounds, quadratic, relative_scale
+from boundseg.constraints import PENALTIES, Bounds, log_hinge, quadratic, relative_scale
 from tests.constraints.cases import values_and_bounds
 
 INF = torch.inf
+LEAST = {"log_hinge": 0.0}  # a logarithm is for values that cannot be negative
 
 
 def equation_3(value: float, lower: float, upper: float) -> float:
@@ -25,12 +27,12 @@ def test_agrees_with_equation_3_written_as_a_loop(case: tuple[Tensor, Bounds]) -
     torch.testing.assert_close(quadratic(value, bounds, scale=16.0) * 16, quadratic(value, bounds))
 
 
-@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
-@given(values_and_bounds())
-def test_cost_and_gradient_are_zero_exactly_inside_and_finite_everywhere(penalty, case: tuple[Tensor, Bounds]) -> None:
-    value, bounds = case
+@pytest.mark.parametrize("name", PENALTIES)
+@given(st.data())
+def test_cost_and_gradient_are_zero_exactly_inside_and_finite_everywhere(name: str, data: st.DataObject) -> None:
+    value, bounds = data.draw(values_and_bounds(LEAST.get(name, -1e4)))
     value = value.clone().requires_grad_()
-    cost = penalty(value, bounds, 1.0)
+    cost = PENALTIES[name](value, bounds, 1.0)
     cost.sum().backward()
     inside = bounds.satisfied(value.detach())
     far = bounds.violation(value.detach()).abs() > 1e-3
@@ -67,3 +69,28 @@ def test_a_relative_cost_is_the_same_for_small_and_large_and_the_floor_prices_ab
     torch.testing.assert_close(quadratic(value, bounds, scale), expected)
     with pytest.raises(ValueError, match="needs a positive floor"):
         relative_scale(value, bounds, floor=0)
+
+
+def test_the_log_hinge_prices_factors_whatever_the_size() -> None:
+    """Twice too large costs (log 2)², for a small organ, a large one and a volume; and half as large as well."""
+    bounds = Bounds(torch.tensor([90.0, 990.0, 9990.0, 190.0]), torch.tensor([90.0, 990.0, 9990.0, 190.0]))
+    value = torch.tensor([190.0, 1990.0, 19990.0, 90.0])
+    torch.testing.assert_close(log_hinge(value, bounds, 10.0), torch.full((4,), 2.0).log().square())
+
+
+def test_only_the_log_hinge_leads_back_from_nothing() -> None:
+    """Where softmax has all but saturated, the quadratic penalty's gradient on the logits dies with the region."""
+    gradients = {}
+    for shift in (-5.0, -10.0):
+        for name, scale in (("quadratic", 4096.0), ("log_hinge", 1e-3)):
+            logits = torch.stack([torch.zeros(64, 64), torch.full((64, 64), shift)]).requires_grad_()
+            size = logits.softmax(0)[1].sum()
+            PENALTIES[name](size, Bounds(torch.tensor(900.0), torch.tensor(1100.0)), scale).backward()
+            gradients[name, shift] = logits.grad[1].sum().abs()
+    assert gradients["quadratic", -10.0] < 0.01 * gradients["quadratic", -5.0]
+    assert gradients["log_hinge", -10.0] > gradients["log_hinge", -5.0]
+
+
+def test_the_log_hinge_takes_a_negative_lower_bound_for_0() -> None:
+    bounds = Bounds(torch.tensor([-5.0]), torch.tensor([10.0]))
+    assert log_hinge(torch.tensor([0.0]), bounds) == 0

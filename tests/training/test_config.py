@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from boundseg.errors import ConfigError
 from boundseg.training.config import Config
 
+LOG = {"penalty": "log_hinge"}
 SMALLEST: dict[str, Any] = {"data": {"folder": "hearts"}, "supervision": [{"labels": "seeds"}]}
 
 
@@ -38,12 +39,21 @@ def configs() -> st.SearchStrategy[dict[str, Any]]:
         st.fixed_dictionaries({"present": pair}, optional={"absent": pair, "tags": st.just("report")}),
         st.fixed_dictionaries({"between": pair}, optional={"per": st.sampled_from(["slice", "volume"])}),
     )
-    scale = st.sampled_from([{}, {"scale": "image"}, {"scale": "relative", "floor": 5.0}, {"scale": 3.0}])
+    scales = [
+        {},
+        {"scale": "image"},
+        {"scale": "relative", "floor": 5.0},
+        {"scale": 3.0},
+        LOG,
+        {**LOG, "softening": 2.0},
+    ]
     rest = st.fixed_dictionaries(
         {"class": st.sampled_from(["LV", "LV+Myo"])},
         optional={"unit": st.sampled_from(["px", "grid_px", "mm2", "mL", "fraction"]), "weight": positive},
     )
-    size = st.tuples(source, scale, rest).map(lambda parts: {"size": {**parts[0], **parts[1], **parts[2]}})
+    size = st.tuples(source, st.sampled_from(scales), rest).map(
+        lambda parts: {"size": {**parts[0], **parts[1], **parts[2]}}
+    )
     entry = st.fixed_dictionaries(
         {"labels": st.sampled_from(["full", "none", "seeds"])},
         optional={"cases": st.just("few") | st.just(["few", "p1"]), "constraints": st.lists(size, max_size=2)},
@@ -70,7 +80,9 @@ def configs() -> st.SearchStrategy[dict[str, Any]]:
         {"data": data, "supervision": st.lists(entry, min_size=1, max_size=2)},
         optional={
             "training": training,
-            "network": st.sampled_from([{"name": "enet"}, {"name": "unet", "channels": [4, 8], "strides": [2]}]),
+            "network": st.sampled_from(
+                [{"name": "enet", "spare_outputs": 2}, {"name": "unet", "channels": [4, 8], "strides": [2]}]
+            ),
             "selection": st.sampled_from([{"by": "dice"}, {"by": "last"}, {"cases": "few"}]),
             "seed": st.integers(0, 2**32),
         },
@@ -255,3 +267,19 @@ def test_a_relative_folder_lies_beside_the_config_or_else_where_we_are(tmp_path:
     assert Config.load(path).data.folder == Path("hearts")
     (tmp_path / "hearts").mkdir()
     assert Config.load(path).data.folder == tmp_path / "hearts"
+
+
+def test_each_penalty_has_a_scale_of_its_own_and_the_default_is_written_back() -> None:
+    quadratic = Config.parse(with_size(set="tags")).supervision[0].constraints[0].size
+    assert (quadratic.scale, quadratic.softening) == ("image", None)
+    log_hinge = Config.parse(with_size(set="tags", penalty="log_hinge")).supervision[0].constraints[0].size
+    assert (log_hinge.scale, log_hinge.softening) == (None, 10)
+    (message,) = messages(with_size(set="tags", penalty="log_hinge", scale="image"))
+    assert "scale and floor belong to the quadratic penalty; log_hinge takes softening" in message
+    (message,) = messages(with_size(set="tags", softening=3))
+    assert "softening belongs to log_hinge; the quadratic penalty takes scale." in message
+
+
+def test_spare_outputs_are_no_option_of_the_network() -> None:
+    network = Config.parse({**SMALLEST, "network": {"name": "enet", "spare_outputs": 2, "dropout": "channel"}}).network
+    assert (network.spare_outputs, network.options) == (2, {"dropout": "channel"})

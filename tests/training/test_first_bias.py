@@ -110,3 +110,9 @@ def test_one_channel_starts_at_its_share_as_well() -> None:
     start_at(head.bias, [0.97, 0.03])  # type: ignore[arg-type]
     found = two_channels(head(torch.zeros(1, 4, 2, 2))).softmax(1)
     torch.testing.assert_close(found[0, :, 0, 0], torch.tensor([0.97, 0.03]))
+
+
+def test_spare_outputs_share_the_background() -> None:
+    bias = nn.Parameter(torch.zeros(5))
+    start_at(bias, [0.9, 0.08, 0.02])
+    torch.testing.assert_close(bias.softmax(0), torch.tensor([0.3, 0.08, 0.02, 0.3, 0.3]))

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from boundseg.errors import ConfigError, RunError
+from boundseg.inference import Predictor, label_map
 from boundseg.training import loop
 from boundseg.training.config import Config
 from boundseg.training.loop import train
@@ -350,3 +351,18 @@ def test_bf16_and_plain_memory_layout_train_as_well(tiny_dataset: Path, tmp_path
     assert math.isfinite(row["objective"])
     weights = Run.open(tmp_path / "run").checkpoint("last").weights
     assert {tensor.dtype for tensor in weights.values()} <= {torch.float32, torch.int64}
+
+
+def test_spare_outputs_train_and_read_as_background(tiny_dataset: Path, tmp_path: Path) -> None:
+    config = tiny(tiny_dataset, entry(constraints=[INDIVIDUAL]), network={"name": "enet", "spare_outputs": 2})
+    trained = run(config, tmp_path / "run")
+    assert trained.checkpoint("last").weights["decoder.head.bias"].shape == (5,)
+    image = torch.rand(20, 24, 3).numpy()
+    network = trained.network()
+    with torch.no_grad():
+        network.decoder.head.bias[3:] += 100  # type: ignore[union-attr]
+    probs = Predictor(network, config.data.grid, torch.device("cpu"))(image[None].transpose(0, 3, 1, 2), (1.0, 1.0))
+    assert probs.shape == (5, 3, 20, 24)
+    assert (label_map(probs) >= 3).all()
+    assert (label_map(probs, classes=3) == 0).all()
+    assert trained.predict(image, (1.0, 1.0)).max() < 3

@@ -13,7 +13,7 @@ from boundseg.constraints.bounds import Bounds
 from boundseg.constraints.descriptors.descriptor import Descriptor
 from boundseg.constraints.frame import Frame
 from boundseg.constraints.groups import Groups
-from boundseg.constraints.penalties import Penalty, quadratic, relative_scale
+from boundseg.constraints.penalties import Penalty, log_hinge, quadratic, relative_scale
 
 Scope = Literal["slice", "volume"]
 
@@ -23,6 +23,13 @@ class Relative:
     """Costs relative to the violated bound; see :func:`~boundseg.constraints.relative_scale`."""
 
     floor: float
+
+
+@dataclass(frozen=True)
+class Softening:
+    """The softening of :func:`~boundseg.constraints.log_hinge`, in predicted voxels whatever the bounds' unit."""
+
+    voxels: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,15 @@ class Constraint:
         penalty: What a violation costs.
         scale: What the cost is divided by. ``image``: violations are counted in predicted pixels, whatever
             the unit of the bounds, and the cost is divided by the pixels of one image, as in the published
-            code. :class:`Relative`: by the violated bound. Or a number.
+            code. :class:`Relative`: by the violated bound. Or a number. For ``log_hinge``, what is added to
+            value and bounds before their logarithm: :class:`Softening`, or a number in the unit of the bounds.
         weight: The factor λ; the paper's is 1e-2.
+        sharpness: Exponent τ >= 1 of the probabilities that are measured, S^τ / Σ S^τ: the softmax
+            of τ times the logits. A soft size leaks, since many faint pixels weigh as much as a few clear ones;
+            with τ = 2 the measured region is closer to the hard one.
+
+    Raises:
+        ValueError: A scale that does not go with the penalty, or a sharpness below 1.
     """
 
     name: str
@@ -74,8 +88,17 @@ class Constraint:
     regions: tuple[tuple[int, ...], ...]
     scope: Scope = "slice"
     penalty: Penalty = quadratic
-    scale: Literal["image"] | Relative | float = "image"
+    scale: Literal["image"] | Relative | Softening | float = "image"
     weight: float = 1e-2
+    sharpness: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.penalty is log_hinge and isinstance(self.scale, (Relative, str)):
+            raise ValueError(f"the scale {self.scale!r} does not go with log_hinge: give Softening(…) or a number")
+        if self.penalty is quadratic and isinstance(self.scale, Softening):
+            raise ValueError(f'the scale {self.scale!r} goes with log_hinge: give "image", Relative(…) or a number')
+        if not self.sharpness >= 1:
+            raise ValueError(f"sharpness = {self.sharpness:g}: probabilities are sharpened by 1 (not at all) or more")
 
     def measure(self, probs: Float[Tensor, "B K *space"], frame: Frame, groups: Groups) -> Float[Tensor, "G R"]:
         """The descriptor's values, one per group and region."""
@@ -83,6 +106,10 @@ class Constraint:
 
     def sums(self, probs: Float[Tensor, "B K *space"], frame: Frame) -> Float[Tensor, "B R S"]:
         """The descriptor's sums, for each image and region; to be added within groups, chunks or ranks."""
+        if self.sharpness != 1:
+            # float32: squares of probabilities vanish in half precision
+            powers = probs.pow(self.sharpness) if probs.dtype == torch.float64 else probs.float().pow(self.sharpness)
+            probs = powers / powers.sum(1, keepdim=True)
         regions = torch.stack([_union(probs, classes) for classes in self.regions], dim=1)
         return self.descriptor.sums(regions, frame)
 
@@ -120,6 +147,8 @@ class Constraint:
     def _scale(self, value: Tensor, bounds: Bounds, pixels: int, per_voxel: Tensor) -> float | Tensor:
         if isinstance(self.scale, Relative):
             return relative_scale(value.detach(), bounds, self.scale.floor)
+        if isinstance(self.scale, Softening):
+            return self.scale.voxels * per_voxel
         return pixels * per_voxel.square() if self.scale == "image" else self.scale
 
 

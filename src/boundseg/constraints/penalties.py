@@ -61,6 +61,36 @@ def relative_scale(value: Float[Tensor, "*n"], bounds: Bounds, floor: float) -> 
     return nearest.where(nearest.isfinite(), floor).clamp(min=floor).square()
 
 
+def log_hinge(
+    value: Float[Tensor, "*n"], bounds: Bounds, softening: float | Float[Tensor, "*#n"] = 10.0
+) -> Float[Tensor, "*n"]:
+    r"""Squared hinge on the logarithm of a value: what counts is by which factor a bound is missed.
+
+    .. math:: C(v) = \max\left(0, \log\frac{a + s}{v + s}\right)^2 + \max\left(0, \log\frac{v + s}{b + s}\right)^2
+
+    A size that is twice too large costs the same for a small organ, a large one and a whole volume, so that one
+    weight serves all of them. And it leads back from nothing: where a region has all but vanished, the softmax
+    passes on a gradient in proportion to what is left of it, :math:`\partial V/\partial z = \sum S (1 - S)
+    \approx V`; the quadratic penalty's :math:`2 (a - v)` does not make up for that, the logarithm's
+    :math:`1 / (v + s)` does, down to :math:`v \approx s`. Zero value and zero gradient exactly when
+    ``a <= v <= b``; an unknown side never costs. For values that cannot be negative, such as sizes; a negative
+    lower bound is one of 0.
+
+    Args:
+        value: The values, >= 0.
+        bounds: Lower and upper bounds in the same unit and of the same shape.
+        softening: s > 0, in the unit of the value: differences below it count little, and it makes a bound of 0
+            finite.
+
+    Returns:
+        Cost, without a unit.
+    """
+    log_value = (value + softening).log()
+    below = (bounds.lower.clamp(min=0) + softening).log() - log_value
+    above = log_value - (bounds.upper + softening).log()
+    return below.relu().square() + above.relu().square()
+
+
 Penalty = Callable[[Tensor, Bounds, "float | Tensor"], Tensor]
 
-PENALTIES: dict[str, Penalty] = {"quadratic": quadratic}
+PENALTIES: dict[str, Penalty] = {"quadratic": quadratic, "log_hinge": log_hinge}

@@ -56,10 +56,17 @@ class DataConfig(Section):
 
 
 class NetworkConfig(BaseModel):
-    """A network's name; every other key is an option of that network."""
+    """A network's name; every other key but ``spare_outputs`` is an option of that network.
+
+    Attributes:
+        spare_outputs: Outputs beside those of the classes, which no label and no bound ever asks for. A softmax over
+            more outputs than classes lets different kinds of background be different outputs; a voxel that is
+            most probably one of them is background. The paper's published code trains the heart with two.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str = "enet"
+    spare_outputs: Annotated[int, Field(ge=0)] = 0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -72,6 +79,11 @@ class SizeConfig(Section):
 
     One of three says what is known: ``set`` (rows of ``from``, a priors.csv of the dataset folder), ``present``
     and ``absent`` (by the rows of ``tags``), or ``between`` (everywhere, for each slice or for each volume).
+
+    Attributes:
+        penalty: ``quadratic`` goes with ``scale`` (and ``floor``), ``log_hinge`` with ``softening``, in prepared
+            pixels. See :mod:`boundseg.constraints.penalties`.
+        sharpness: Of the probabilities that are measured, see :class:`boundseg.constraints.Constraint`.
     """
 
     class_: str = Field(alias="class")
@@ -83,10 +95,21 @@ class SizeConfig(Section):
     between: tuple[Side, Side] | None = None
     per: Literal["slice", "volume"] = "slice"
     unit: SizeUnit = "px"
-    penalty: Literal["quadratic"] = "quadratic"
-    scale: Literal["image", "relative"] | Positive = "image"
+    penalty: Literal["quadratic", "log_hinge"] = "quadratic"
+    scale: Literal["image", "relative"] | Positive | None = None
     floor: Positive | None = None
+    softening: Positive | None = None
+    sharpness: Annotated[float, Field(ge=1)] = 1.0
     weight: Annotated[float, Field(ge=0)] = 0.01
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_penalty(cls, content: Any) -> Any:
+        """What a penalty is scaled by where nothing was said, so that the run's config says it."""
+        if not isinstance(content, Mapping):
+            return content
+        key, default = ("softening", 10.0) if content.get("penalty") == "log_hinge" else ("scale", "image")
+        return {**content, key: default} if content.get(key) is None else content
 
     @model_validator(mode="after")
     def _one_source(self) -> SizeConfig:
@@ -97,6 +120,10 @@ class SizeConfig(Section):
         ]
         if sum(given) != 1:
             raise ValueError("give exactly one of: set, present / absent, between.")
+        if self.penalty == "log_hinge" and (self.scale, self.floor) != (None, None):
+            raise ValueError("scale and floor belong to the quadratic penalty; log_hinge takes softening, in pixels.")
+        if self.penalty == "quadratic" and self.softening is not None:
+            raise ValueError("softening belongs to log_hinge; the quadratic penalty takes scale.")
         if (self.scale == "relative") != (self.floor is not None):
             raise ValueError("scale: relative goes with a floor (in the unit of the bounds), and a floor with it.")
         for name in ("present", "absent", "between"):

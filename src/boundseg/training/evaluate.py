@@ -116,7 +116,7 @@ def _judge(
         hard = F.one_hot(probs.argmax(1), probs.shape[1]).movedim(-1, 1).float()
         sums.append([(d.constraint.sums(probs, frame), d.constraint.sums(hard, frame)) for d in asked])
         soft_px.append((probs * frame.weight.unsqueeze(1)).sum((2, 3)))
-        restored.append(label_map(placement.restore(probs.numpy().swapaxes(0, 1))))
+        restored.append(label_map(placement.restore(probs.numpy().swapaxes(0, 1)), len(dataset.labels)))
     prediction = np.concatenate(restored)
     on_file = np.ascontiguousarray(dataset.from_slices(prediction))
     volume_io.write(folder / f"{case}{dataset.file_ending}", on_file, image)

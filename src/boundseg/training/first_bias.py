@@ -50,7 +50,13 @@ def expected_shares(teaching: Teaching, classes: int, ignore: int) -> list[float
 
 
 def start_at(bias: torch.nn.Parameter, shares: list[float]) -> None:
-    """Sets the bias of the layer that makes the logits, so that zero features give these shares."""
+    """Sets the bias of the layer that makes the logits, so that zero features give these shares.
+
+    Spare outputs, which stand for further kinds of background, divide the background's share with it.
+    """
+    spare = max(len(bias) - len(shares), 0)
+    background = shares[0] / (1 + spare)
+    shares = [background, *shares[1:], *[background] * spare]
     with torch.no_grad():
         logits = torch.tensor(shares, dtype=bias.dtype, device=bias.device).log()
         bias.copy_(logits[1:] - logits[0] if len(bias) == 1 else logits)

@@ -63,7 +63,8 @@ def train(
         Run.require_free(folder)
     dataset = Dataset.open(config.data.folder)
     seed_everything(config.seed, verbose=False)
-    network = build(config.network.name, len(dataset.channels), len(dataset.labels), **config.network.options)
+    outputs = len(dataset.labels) + config.network.spare_outputs
+    network = build(config.network.name, len(dataset.channels), outputs, **config.network.options)
     teaching = teach(config, dataset, report)
     prepared()
     run = begun or Run.create(folder, config, dataset)

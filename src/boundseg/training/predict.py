@@ -67,10 +67,11 @@ def predict(
             spacing = [s for i, s in enumerate(volume.spacing_mm) if i != axis]
             probs = predictor(slices, (spacing[0], spacing[1]))
             cut = predictor.cuts((slices.shape[2], slices.shape[3]), (spacing[0], spacing[1]))
+            labels = label_map(probs, len(run.labels))
             if probabilities:
                 for name, path in targets.items():
                     volume_io.write(path, np.ascontiguousarray(np.moveaxis(probs[run.labels[name]], 0, axis)), volume)
-            volume_io.write(label_path, np.ascontiguousarray(np.moveaxis(label_map(probs), 0, axis)), volume)
+            volume_io.write(label_path, np.ascontiguousarray(np.moveaxis(labels, 0, axis)), volume)
         except InputError as error:
             problems += error.problems
             continue

@@ -102,7 +102,7 @@ class Run:
     def network(self) -> nn.Module:
         """A fresh network as the config describes it."""
         channels, network = self.environment["channels"], self.config.network
-        return build(network.name, len(channels), len(self.labels), **network.options)
+        return build(network.name, len(channels), len(self.labels) + network.spare_outputs, **network.options)
 
     def checkpoint(self, which: Which = "best") -> Checkpoint:
         """A checkpoint; raises CheckpointError where it cannot be read."""
@@ -144,7 +144,7 @@ class Run:
         require_finite(image, Path("the array"))
         slices = np.moveaxis(image, 3, 1)
         probs = self.predictor(which, device)(slices, (float(spacing[0]), float(spacing[1])))
-        return np.moveaxis(label_map(probs), 0, 2)
+        return np.moveaxis(label_map(probs, len(self.labels)), 0, 2)
 
     def metrics(self) -> list[dict[str, float]]:
         """The rows of ``metrics.csv``, one per epoch."""

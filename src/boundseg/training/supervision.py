@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from boundseg.constraints import PENALTIES, Constraint, Relative, Size
+from boundseg.constraints import PENALTIES, Constraint, Relative, Size, Softening
 from boundseg.data import priors
 from boundseg.data.batches import TaughtCase
 from boundseg.data.dataset import Dataset
@@ -156,11 +157,21 @@ def demands(entry: SupervisionConfig, dataset: Dataset) -> list[Demand]:
                 regions=(region,),
                 scope="volume" if facts.of_volume else "slice",
                 penalty=PENALTIES[size.penalty],
-                scale=Relative(size.floor) if size.floor is not None else size.scale,  # type: ignore[arg-type]
+                scale=_scale(size),
                 weight=size.weight,
+                sharpness=size.sharpness,
             )
             found.append(Demand(built, facts.bounds, elsewhere))
     return found
+
+
+def _scale(size: SizeConfig) -> Literal["image"] | Relative | Softening | float:
+    if size.softening is not None:
+        return Softening(size.softening)
+    if size.floor is not None:
+        return Relative(size.floor)
+    assert size.scale is not None and size.scale != "relative", "the config has checked what goes with what"
+    return size.scale
 
 
 def _named_apart(demands_of: Sequence[Sequence[Demand]]) -> list[list[Demand]]:

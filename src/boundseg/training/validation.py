@@ -52,6 +52,7 @@ def validate(
 def _dice(logits: Tensor, target: Tensor, classes: int, ignore: int) -> Tensor:
     """DSC of each class over a volume, [K]; pixels without a reference are left out."""
     prediction = (logits > 0).long()[:, 0] if logits.shape[1] == 1 else logits.argmax(1)
+    prediction = prediction.where(prediction < classes, 0)  # spare outputs
     prediction = prediction.where(target != ignore, ignore)
     values = torch.arange(classes, device=target.device)
     predicted = torch.stack([(prediction == value).sum() for value in values])
