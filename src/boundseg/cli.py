@@ -331,47 +331,157 @@ def predict(
     out.print(f"{folder}: {len(done.written)} label maps")
 
 
-@app.command(short_help="DSC, volumes and kept bounds on cases with full masks.")
+@app.command(short_help="DSC, distances, volumes and kept bounds on cases with full masks.")
 def evaluate(
-    judged: Annotated[Path, typer.Argument(metavar="RUN|FOLDER", help="A run folder, or a folder of label maps.")],
+    judged: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN|FOLDER...", help="Run folders, or folders of label maps; several are compared."),
+    ],
     dataset: Annotated[
         Path | None,
         typer.Option(help="The dataset with the references. Default: that of the run."),
     ] = None,
     cases: Annotated[str, typer.Option(help="A list, patient or case.")] = "test",
     which: Weights = "best",
+    by: Annotated[Literal["size"] | None, typer.Option(help="Also a table by the true size in a slice.")] = None,
+    empty: Annotated[
+        Literal["nan", "one"],
+        typer.Option(help="The DSC where reference and prediction are empty: undefined, or 1 as in the paper."),
+    ] = "nan",
     device: Device = "auto",
 ) -> None:
-    """Example:  boundseg evaluate runs/individual --cases test
+    """Example:  boundseg evaluate runs/individual runs/tags --cases test --by size
 
-    DSC, volumes and kept bounds on cases with full masks.
+    DSC, HD95, ASSD, volumes and kept bounds on cases with full masks; means with 95 % intervals over patients,
+    and paired tests (Wilcoxon on patients, Holm) where several runs are named.
     """
+    from boundseg.evaluation.tables import paired_tests, transposed
     from boundseg.training.evaluate import compare
     from boundseg.training.evaluate import evaluate as evaluate_run
-    from boundseg.training.run import Run
+    from boundseg.training.run import Run, named_apart
 
     references = None if dataset is None else _open(dataset)
-    with _status(f"evaluating {cases}") as report:
-        if (judged / "config.yaml").is_file():
-            found = evaluate_run(
-                Run.open(judged),
-                cases,
-                dataset=references,
-                which=which,
-                device=_device(device),
-                report=report,
-            )
-        elif references is not None:
-            found = compare(judged, references, cases, report)
+    found: dict[str, Evaluation] = {}
+    for name, path in named_apart(judged).items():
+        with _status(f"evaluating {name}, {cases}") as report:
+            if (path / "config.yaml").is_file():
+                run, on = Run.open(path), _device(device)
+                found[name] = evaluate_run(
+                    run, cases, dataset=references, which=which, device=on, empty=empty, report=report
+                )
+            elif references is not None:
+                found[name] = compare(path, references, cases, empty=empty, report=report)
+            else:
+                raise RunError(f"{path} is no run folder.", remedy="For a folder of label maps, add --dataset.")
+    for name, evaluation in found.items():
+        _print_table(f"{name}, {cases}: means (95 % intervals over patients)", transposed(evaluation.summary()))
+        if rows := evaluation.satisfaction():
+            _print_table("bounds kept, to one pixel", rows)
+        if by == "size":
+            _print_table("slices by the true size", evaluation.by_size())
+    if len(found) > 1:
+        _print_table("DSC of volumes, Wilcoxon on patients", paired_tests(found))
+
+
+@app.command(short_help="One HTML page about a run, or about several side by side.")
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that have been evaluated.")],
+    page: Annotated[
+        Path | None, typer.Option("--out", help="The page. Default: report.html, in the run's folder if it is one.")
+    ] = None,
+) -> None:
+    """Example:  boundseg report runs/individual runs/tags --out report.html
+
+    One self-contained HTML page: tables, curves, boxes, bounds, slices, the configs' differences.
+    """
+    from boundseg.report.page import report as write_report
+
+    with _status("drawing") as told:
+        written = write_report(runs, page or (runs[0] if len(runs) == 1 else Path()) / "report.html", told)
+    out.print(f"report: {written}")
+
+
+@app.command(short_help="What a run, a dataset or a model is, in one screen.")
+def info(
+    what: Annotated[Path, typer.Argument(metavar="RUN|DATASET|MODEL", help="A folder, or a file of weights.")],
+    classes: Classes = None,
+    unit: Annotated[
+        Literal["px", "mm2", "mL"], typer.Option(help="Of a dataset's histograms: slices, or volumes in mL.")
+    ] = "px",
+) -> None:
+    """Example:  boundseg info ACDC_LV --class LV --unit mm2
+
+    What a run, a dataset or a model is, in one screen.
+    """
+    if (what / "dataset.json").is_file():
+        _print_dataset(what, classes or (), unit)
+    elif (what / "config.yaml").is_file() or (what / "environment.json").is_file():
+        from boundseg.training.describe import describe_run
+        from boundseg.training.run import Run
+
+        _print_facts(describe_run(Run.open(what)).facts())
+    elif what.suffix == ".safetensors" or (what / "state.json").is_file() or (what / "weights.safetensors").is_file():
+        from boundseg.training.describe import describe_model
+
+        _print_facts(describe_model(what).facts())
+    else:
+        raise RunError(
+            f"{what} is no dataset, run or model." if what.exists() else f"{what} is not there.",
+            remedy="A dataset folder holds dataset.json, a run folder config.yaml and environment.json, "
+            "a checkpoint weights.safetensors (RUN/checkpoints/best).",
+        )
+
+
+def _print_dataset(folder: Path, regions: Sequence[str], unit: Literal["px", "mm2", "mL"]) -> None:
+    from boundseg.data.describe import UNITS, describe
+
+    with _status(f"reading {folder}") as report:
+        found = describe(_open(folder), regions, report)
+    _print_facts(found.facts())
+    # three classes fill a screen; of more, a line each, and pictures of those that are asked for
+    many = len(found.sizes) > 3
+    if found.sizes:
+        _print_columns("sizes where shown, from full masks", found.size_rows([unit] if many else UNITS))
+        if not many or regions or _Verbosity.verbose:
+            plain = not out.encoding.lower().startswith("utf")
+            out.print()
+            for row in found.histograms(unit, plain=plain):
+                out.print(row)
         else:
-            raise RunError(f"{judged} is no run folder.", remedy="For a folder of label maps, add --dataset.")
-    _print_evaluation(found, cases)
+            out.print("histograms: --class NAME, or boundseg -v info")
+    else:
+        out.print("\nsizes: unknown, since there are no full masks")
+    if rows := found.label_rows():
+        _print_columns("labels", rows)
+    else:
+        out.print("\nlabels: none")
+    if rows := found.known_rows():
+        _print_columns("bounds in priors.csv", rows, most=12)
+    else:
+        out.print("\nbounds: none (boundseg priors derives them)")
+    _print_columns("what each case knows", found.knowledge_rows(names=_Verbosity.verbose), most=8)
 
 
-def _print_evaluation(found: Evaluation, cases: str) -> None:
-    _print_table(f"{cases}: means over cases", found.summary())
-    if rows := found.satisfaction():
-        _print_table("bounds kept, to one pixel", rows)
+def _print_facts(facts: dict[str, str]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, fact in facts.items():
+        table.add_row(_plain(name), _plain(fact))
+    _show(table)
+
+
+def _print_columns(title: str, rows: Sequence[dict[str, str]], most: int | None = None) -> None:
+    """A table without lines, below an empty one; columns of numbers are set right. With -v, all rows."""
+    shown = rows if _Verbosity.verbose else rows[:most]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in rows[0]:
+        numbers = all(row[name][:1].isdigit() for row in rows if row[name])
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in shown:
+        table.add_row(*(_plain(value) for value in row.values()))
+    out.print(f"\n{title}", style="bold")
+    _show(table)
+    if len(shown) < len(rows):
+        out.print(f"… and {len(rows) - len(shown)} more (boundseg -v info)")
 
 
 def _print_table(title: str, rows: Sequence[dict[str, str]]) -> None:
@@ -380,6 +490,10 @@ def _print_table(title: str, rows: Sequence[dict[str, str]]) -> None:
         table.add_column(name, justify="right" if i else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
+    _show(table)
+
+
+def _show(table: Table) -> None:
     # without a terminal nothing is known of the reader's width: a table is never cut
     Console(width=None if out.is_terminal else 160, highlight=False).print(table)
 

@@ -15,6 +15,7 @@ from boundseg.evaluation.metrics import dice, slice_rows, volume_rows
 
 CLASSES = {"LV": 1, "Myo": 2}
 IGNORE = 3
+MM = (1.25, 1.5, 8.0)
 
 
 @st.composite
@@ -71,12 +72,16 @@ def test_volumes_by_hand() -> None:
     prediction[0, :3, :3] = 1  # 9
     target[0, :2, :3] = 1  # 6, all of them hit
     target[1, 0, 0] = 2  # 1, missed
-    lv, myo = volume_rows("p1_a", "p1", prediction, target, CLASSES, voxel_ml=0.02)
+    lv, myo = volume_rows("p1_a", "p1", prediction, target, CLASSES, spacing_mm=(2.0, 2.5, 4.0))
     assert lv == {
         "case": "p1_a",
         "patient": "p1",
         "class": "LV",
         "dice": 2 * 6 / 15,
+        "sensitivity": 1,
+        "precision": 6 / 9,
+        "hd95_mm": pytest.approx(2.0),
+        "assd_mm": pytest.approx((6 * 0 + 3 * 2 + 6 * 0) / 15),
         "reference_px": 6,
         "predicted_px": 9,
         "volume_error_px": 3,
@@ -91,7 +96,7 @@ def test_volumes_by_hand() -> None:
 def test_an_absent_class_has_an_error_in_px_and_none_relative_to_nothing() -> None:
     prediction, target = np.zeros((2, 1, 3, 3), np.uint8)
     prediction[0, 0] = 1
-    lv, myo = volume_rows("c", "p", prediction, target, CLASSES, 1.0)
+    lv, myo = volume_rows("c", "p", prediction, target, CLASSES, MM)
     assert (lv["dice"], lv["volume_error_px"]) == (0, 3)
     assert math.isnan(float(lv["relative_volume_error"]))
     assert math.isnan(float(myo["dice"]))
@@ -107,20 +112,20 @@ def test_ignored_voxels_are_as_if_both_sides_had_background_there(
     ignored = np.where(unknown, IGNORE, target).astype(np.uint8)
     removed = [np.where(unknown, 0, m).astype(np.uint8) for m in pair]
     assert_same(
-        volume_rows("c", "p", prediction, ignored, CLASSES, 0.5, IGNORE),
-        volume_rows("c", "p", *removed, CLASSES, 0.5),
+        volume_rows("c", "p", prediction, ignored, CLASSES, MM, IGNORE),
+        volume_rows("c", "p", *removed, CLASSES, MM),
     )
     assert_same(
-        slice_rows("c", "p", prediction, ignored, CLASSES, IGNORE),
-        slice_rows("c", "p", *removed, CLASSES),
+        slice_rows("c", "p", prediction, ignored, CLASSES, MM, IGNORE),
+        slice_rows("c", "p", *removed, CLASSES, MM),
     )
 
 
 @given(pairs())
 def test_slices_add_up_to_the_volume_and_a_single_slice_is_one(pair: tuple[np.ndarray, np.ndarray]) -> None:
     prediction, target = pair
-    volumes = volume_rows("c", "p", prediction, target, CLASSES, 1.0)
-    slices = slice_rows("c", "p", prediction, target, CLASSES)
+    volumes = volume_rows("c", "p", prediction, target, CLASSES, MM)
+    slices = slice_rows("c", "p", prediction, target, CLASSES, MM)
     assert len(slices) == len(CLASSES) * len(target)
     for volume in volumes:
         of_class = [row for row in slices if row["class"] == volume["class"]]
@@ -129,14 +134,14 @@ def test_slices_add_up_to_the_volume_and_a_single_slice_is_one(pair: tuple[np.nd
             assert sum(int(row[key]) for row in of_class) == volume[key]
         for row in of_class:
             index = int(row["slice"])
-            alone = volume_rows("c", "p", prediction[[index]], target[[index]], CLASSES, 1.0)
+            alone = volume_rows("c", "p", prediction[[index]], target[[index]], CLASSES, MM)
             (same,) = [r for r in alone if r["class"] == row["class"]]
             assert same["dice"] == pytest.approx(row["dice"], nan_ok=True)
 
 
 def test_empty_slices_count_as_1_by_the_papers_convention() -> None:
     nothing = np.zeros((3, 2, 2), np.uint8)
-    assert [row["dice"] for row in slice_rows("c", "p", nothing, nothing, CLASSES, empty="one")] == [1] * 6
+    assert [row["dice"] for row in slice_rows("c", "p", nothing, nothing, CLASSES, MM, empty="one")] == [1] * 6
 
 
 def assert_same(ours: list, theirs: list) -> None:

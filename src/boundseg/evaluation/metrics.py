@@ -1,4 +1,4 @@
-"""Measures of a predicted label map against its reference: one row per case and class."""
+"""Measures of a predicted label map against its reference: one row per case and class, and per slice."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Integer
+
+from boundseg.evaluation.surface import surface_distances
 
 Empty = Literal["nan", "one"]
 Row = dict[str, str | int | float]
@@ -27,16 +29,27 @@ def dice(prediction: Bool[np.ndarray, "*n"], target: Bool[np.ndarray, "*n"], emp
     return 2 * int((prediction & target).sum()) / total
 
 
+def sensitivity(prediction: Bool[np.ndarray, "*n"], target: Bool[np.ndarray, "*n"]) -> float:
+    r"""The share of the reference that was found, :math:`|P \cap T| / |T|`; NaN where the reference is empty."""
+    return _share(prediction & target, target)
+
+
+def precision(prediction: Bool[np.ndarray, "*n"], target: Bool[np.ndarray, "*n"]) -> float:
+    r"""The share of the prediction that is right, :math:`|P \cap T| / |P|`; NaN where the prediction is empty."""
+    return _share(prediction & target, prediction)
+
+
 def volume_rows(
     case: str,
     patient: str,
     prediction: Integer[np.ndarray, "S H W"],
     target: Integer[np.ndarray, "S H W"],
     classes: Mapping[str, int],
-    voxel_ml: float,
+    spacing_mm: tuple[float, float, float],
     ignore: int | None = None,
+    empty: Empty = "nan",
 ) -> list[Row]:
-    """DSC and sizes of each class in a volume.
+    """Every measure of each class in a volume.
 
     Args:
         case: The case's name.
@@ -44,13 +57,16 @@ def volume_rows(
         prediction: Label map.
         target: Reference on the same grid.
         classes: Names and values.
-        voxel_ml: Volume of a voxel.
+        spacing_mm: Of a slice's rows and columns, then between slices.
         ignore: Value of the reference where nothing is known; those voxels are left out.
+        empty: The DSC where prediction and reference are empty, see :func:`dice`.
     """
-    known = target != ignore if ignore is not None else np.ones(target.shape, bool)
+    rows_mm, columns_mm, between_mm = spacing_mm
+    voxel_ml = rows_mm * columns_mm * between_mm / 1000
     rows: list[Row] = []
     for name, value in classes.items():
-        predicted, there = (prediction == value) & known, target == value
+        predicted, there = _masks(prediction, target, value, ignore)
+        measures = _measures(predicted, there, (between_mm, rows_mm, columns_mm), empty)
         predicted_px, reference_px = int(predicted.sum()), int(there.sum())
         error_px = predicted_px - reference_px
         rows.append(
@@ -58,7 +74,7 @@ def volume_rows(
                 "case": case,
                 "patient": patient,
                 "class": name,
-                "dice": dice(predicted, there),
+                **measures,
                 "reference_px": reference_px,
                 "predicted_px": predicted_px,
                 "volume_error_px": error_px,
@@ -77,24 +93,50 @@ def slice_rows(
     prediction: Integer[np.ndarray, "S H W"],
     target: Integer[np.ndarray, "S H W"],
     classes: Mapping[str, int],
+    spacing_mm: tuple[float, float, float],
     ignore: int | None = None,
     empty: Empty = "nan",
 ) -> list[Row]:
-    """DSC and sizes of each class in every slice; arguments as in :func:`volume_rows`."""
+    """Every measure of each class in every slice, distances within the slice; arguments as :func:`volume_rows`."""
+    pixel_mm2 = spacing_mm[0] * spacing_mm[1]
     rows: list[Row] = []
     for name, value in classes.items():
         for index, (predicted_slice, target_slice) in enumerate(zip(prediction, target, strict=True)):
-            known = target_slice != ignore if ignore is not None else np.ones(target_slice.shape, bool)
-            predicted, there = (predicted_slice == value) & known, target_slice == value
+            predicted, there = _masks(predicted_slice, target_slice, value, ignore)
             rows.append(
                 {
                     "case": case,
                     "patient": patient,
                     "slice": index,
                     "class": name,
-                    "dice": dice(predicted, there, empty),
+                    **_measures(predicted, there, spacing_mm[:2], empty),
                     "reference_px": int(there.sum()),
                     "predicted_px": int(predicted.sum()),
+                    "reference_mm2": int(there.sum()) * pixel_mm2,
+                    "predicted_mm2": int(predicted.sum()) * pixel_mm2,
                 }
             )
     return rows
+
+
+def _masks(prediction: np.ndarray, target: np.ndarray, value: int, ignore: int | None) -> tuple[np.ndarray, np.ndarray]:
+    predicted, there = prediction == value, target == value
+    return (predicted if ignore is None else predicted & (target != ignore)), there
+
+
+def _measures(
+    predicted: np.ndarray, there: np.ndarray, spacing_mm: tuple[float, ...], empty: Empty
+) -> dict[str, float]:
+    distances = surface_distances(predicted, there, spacing_mm)
+    return {
+        "dice": dice(predicted, there, empty),
+        "sensitivity": sensitivity(predicted, there),
+        "precision": precision(predicted, there),
+        "hd95_mm": distances.hd95_mm,
+        "assd_mm": distances.assd_mm,
+    }
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> float:
+    total = int(whole.sum())
+    return int(part.sum()) / total if total else math.nan

@@ -1,11 +1,23 @@
-"""From rows to what people read: means with counts, as plain rows and as Markdown."""
+"""From rows to what people read: means with intervals and counts, as plain rows and as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+
+from boundseg.evaluation.statistics import Mean, compare, mean
+
+TABLES = ("volumes", "slices", "constraints")
+SIZE_BINS = 4
 
 
 @dataclass(frozen=True)
@@ -16,23 +28,46 @@ class Evaluation:
         volumes: A row per case and class.
         slices: A row per case, class and slice.
         constraints: A row per case, constraint and slice (or volume); empty where nothing was asked.
+        about: What was evaluated: the list of cases, the weights and their epoch, as far as there are any.
     """
 
     volumes: pd.DataFrame
     slices: pd.DataFrame
     constraints: pd.DataFrame
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def texts(self) -> dict[str, str]:
+        """File names and contents of what is kept of an evaluation: three tables and ``about.json``."""
+        texts = {f"{name}.csv": getattr(self, name).to_csv(index=False, float_format="%.6g") for name in TABLES}
+        return texts | {"about.json": json.dumps(dict(self.about), indent=1) + "\n"}
+
+    @classmethod
+    def read(cls, folder: Path) -> Evaluation:
+        """Reads what :meth:`texts` gave; raises FileNotFoundError or ValueError where it is not there or torn."""
+
+        def table(name: str) -> pd.DataFrame:
+            text = (folder / f"{name}.csv").read_text(encoding="utf-8")
+            return pd.read_csv(StringIO(text), dtype={"case": str, "patient": str}) if text.strip() else pd.DataFrame()
+
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        return cls(table("volumes"), table("slices"), table("constraints"), about)
 
     def summary(self) -> list[dict[str, str]]:
-        """One row per class: means over the cases in which the measure is defined, with their number."""
+        """One row per class: means over the cases in which a measure is defined, intervals over patients."""
         rows = []
         for name, volumes in self.volumes.groupby("class", sort=False):
             slices = self.slices[self.slices["class"] == name]
             row = {
                 "class": str(name),
-                "DSC (volumes)": _mean(volumes["dice"], 3),
-                "DSC (slices)": _mean(slices["dice"], 3),
-                "volume error [mL]": _mean(volumes["volume_error_ml"], 1, signed=True),
-                "absolute volume error [%]": _mean(100 * volumes["relative_volume_error"].abs(), 1),
+                "cases (patients)": f"{volumes['case'].nunique()} ({volumes['patient'].nunique()})",
+                "DSC (volumes)": _mean(volumes, "dice", 3),
+                "DSC (slices)": _mean(slices, "dice", 3),
+                "HD95 [mm]": _mean(volumes, "hd95_mm", 1),
+                "ASSD [mm]": _mean(volumes, "assd_mm", 2),
+                "sensitivity": _mean(volumes, "sensitivity", 3),
+                "precision": _mean(volumes, "precision", 3),
+                "volume error [mL]": _mean(volumes, "volume_error_ml", 1, signed=True),
+                "absolute volume error [%]": _mean(volumes, "relative_volume_error", 1, of=lambda v: 100 * v.abs()),
             }
             if "soft_px" in volumes:
                 reference = volumes["reference_px"].sum()
@@ -61,6 +96,53 @@ class Evaluation:
             )
         return rows
 
+    def by_size(self, bins: int = SIZE_BINS) -> list[dict[str, str]]:
+        """Slices by the true size of the class, in groups of equal number: does a size bound swell small objects?
+
+        One row per class and group, and one for the slices that the class is absent from. ``predicted / true`` is
+        the median of the slices' ratios.
+        """
+        rows = []
+        for name, slices in self.slices.groupby("class", sort=False):
+            there = slices[slices["reference_px"] > 0]
+            sizes = there["reference_mm2"]
+            edges = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))).tolist() if len(there) else []
+            for low, high in list(pairwise(edges)) or [(edge, edge) for edge in edges]:
+                inside = sizes.between(low, high, inclusive="both" if high == edges[-1] else "left")
+                rows.append(_size_row(str(name), f"{low:.0f} to {high:.0f}", there[inside]))
+            absent = slices[slices["reference_px"] == 0]
+            if len(absent):
+                rows.append(_size_row(str(name), "absent", absent))
+        return rows
+
+
+def paired_tests(evaluations: Mapping[str, Evaluation], measure: str = "dice") -> list[dict[str, str]]:
+    """One row per class and pair of runs; see :func:`boundseg.evaluation.statistics.compare`."""
+    first = next(iter(evaluations.values()))
+    rows = []
+    for name in first.volumes["class"].unique():
+        of_class = {run: e.volumes[e.volumes["class"] == name] for run, e in evaluations.items()}
+        for found in compare(of_class, measure):
+            one, other = found.pair
+            interval = "" if math.isnan(found.low) else f" ({found.low:+.3f} to {found.high:+.3f})"
+            rows.append(
+                {
+                    "class": str(name),
+                    "pair": f"{one} - {other}",
+                    "difference": f"{found.difference:+.3f}{interval}",
+                    "patients": str(found.patients),
+                    "p": _p(found.p),
+                    "p (Holm)": _p(found.p_holm),
+                }
+            )
+    return rows
+
+
+def transposed(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """A row per key and a column per row, headed by the values of the first key."""
+    head, *keys = rows[0]
+    return [{head: key} | {row[head]: row.get(key, "") for row in rows} for key in keys]
+
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """A Markdown table with the keys of the first row as its head."""
@@ -72,13 +154,43 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mean(values: pd.Series, digits: int, signed: bool = False) -> str:
-    defined = values.dropna()
-    if defined.empty:
+def formatted(found: Mean, digits: int, signed: bool = False) -> str:
+    """``0.843 (0.812 to 0.869; n = 32, 1 undefined)``: mean, interval over patients, rows."""
+    if not found.count:
         return "NaN (n = 0)"
-    number = f"{defined.mean():+.{digits}f}" if signed else f"{defined.mean():.{digits}f}"
-    undefined = len(values) - len(defined)
-    return f"{number} (n = {len(defined)}{f', {undefined} undefined' if undefined else ''})"
+    sign = "+" if signed else ""
+    interval = "" if math.isnan(found.low) else f"{found.low:{sign}.{digits}f} to {found.high:{sign}.{digits}f}; "
+    undefined = f", {found.undefined} undefined" if found.undefined else ""
+    return f"{found.value:{sign}.{digits}f} ({interval}n = {found.count}{undefined})"
+
+
+def _mean(
+    rows: pd.DataFrame,
+    measure: str,
+    digits: int,
+    signed: bool = False,
+    of: Callable[[pd.Series], pd.Series] = lambda values: values,
+) -> str:
+    return formatted(mean(of(rows[measure]), rows["patient"]), digits, signed)
+
+
+def _size_row(name: str, size: str, slices: pd.DataFrame) -> dict[str, str]:
+    absent = size == "absent"
+    ratio = slices["predicted_mm2"] / slices["reference_mm2"].where(slices["reference_mm2"] > 0)
+    return {
+        "class": name,
+        "true size [mm2]": size,
+        "slices": str(len(slices)),
+        "DSC": "" if absent else _mean(slices, "dice", 3),
+        "predicted / true": "" if absent else f"{ratio.median():.2f}",
+        "predicted - true [mm2]": f"{(slices['predicted_mm2'] - slices['reference_mm2']).mean():+.0f}",
+        "nothing predicted": _share(slices["predicted_px"] == 0),
+        "HD95 [mm]": "" if absent else _mean(slices, "hd95_mm", 1),
+    }
+
+
+def _p(value: float) -> str:
+    return "NaN" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _share(kept: pd.Series) -> str:

@@ -53,7 +53,7 @@ def draw_slices(rows: Sequence[Row], classes: Mapping[str, int], path: Path, ign
             if i == 0:
                 ax.set_title(column, fontsize=8)
         axes[i, 0].set_ylabel(row.title, fontsize=6)
-    handles = [Line2D([], [], color=_colour(value), label=name) for name, value in classes.items()]
+    handles = [Line2D([], [], color=colour_of(value), label=name) for name, value in classes.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
@@ -66,10 +66,11 @@ def _draw_labels(ax: object, labels: np.ndarray, classes: Mapping[str, int], ign
     for value in classes.values():
         mask = (labels == value) & (labels != ignore)
         if mask.any():
-            overlay[mask] = to_rgba(_colour(value), 0.45)
-            ax.contour(mask, [0.5], colors=[_colour(value)], linewidths=0.8)  # type: ignore[attr-defined]
+            overlay[mask] = to_rgba(colour_of(value), 0.45)
+            ax.contour(mask, [0.5], colors=[colour_of(value)], linewidths=0.8)  # type: ignore[attr-defined]
     ax.imshow(overlay, interpolation="nearest")  # type: ignore[attr-defined]
 
 
-def _colour(value: int) -> str:
+def colour_of(value: int) -> str:
+    """The colour in which a class's value is drawn everywhere."""
     return COLOURS[(value - 1) % len(COLOURS)]

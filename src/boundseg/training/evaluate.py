@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from boundseg.constraints import Bounds, Frame, Groups
 from boundseg.data import atomic, volume_io
 from boundseg.data.dataset import Dataset
 from boundseg.data.prepare import Placement
-from boundseg.errors import DatasetError, Problem
-from boundseg.evaluation.metrics import Row, slice_rows, volume_rows
+from boundseg.errors import DatasetError, InputError, Problem
+from boundseg.evaluation.metrics import Empty, Row, slice_rows, volume_rows
 from boundseg.evaluation.tables import Evaluation
 from boundseg.inference import Predictor, label_map
 from boundseg.training.run import Run, Which
@@ -30,9 +30,10 @@ def evaluate(
     dataset: Dataset | None = None,
     which: Which = "best",
     device: str = "cpu",
+    empty: Empty = "nan",
     report: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
-    """Predicts cases and measures the predictions; writes ``predictions/`` and ``evaluation/*.csv`` into the run.
+    """Predicts cases and measures the predictions; writes ``predictions/`` and ``evaluation/`` into the run.
 
     The bounds are those of the last entry of the run's ``supervision`` (the one that speaks of the most weakly
     taught cases), looked up for the evaluated cases. Soft values are measured on the probabilities, hard ones on
@@ -44,65 +45,81 @@ def evaluate(
         dataset: Another dataset folder than that of the training; its bounds are not asked.
         which: ``best`` or ``last`` weights.
         device: Where to compute.
+        empty: The DSC where reference and prediction are both empty, see :func:`boundseg.evaluation.metrics.dice`.
         report: Told of each case.
 
     Raises:
-        InputError: Cases that are nowhere or have no full mask.
+        InputError: Cases that are nowhere or have no full mask, a run without a checkpoint.
     """
     own = dataset is None
     dataset = dataset or Dataset.open(run.config.data.folder)
     names = dataset.cases_of(cases)
     _require_masks(dataset, names)
     asked = demands(run.config.supervision[-1], dataset) if own else []
+    epoch = run.checkpoint(which).state["epoch"]
     predictor = run.predictor(which, device)
     volumes: list[Row] = []
     slices: list[Row] = []
     bounds: list[Row] = []
     for case in names:
-        found = _judge(predictor, dataset, case, asked, run.folder / "predictions")
+        found = _judge(predictor, dataset, case, asked, run.folder / "predictions", empty)
         for rows, more in zip((volumes, slices, bounds), found, strict=True):
             rows.extend(more)
         report(case)
-    evaluation = Evaluation(pd.DataFrame(volumes), pd.DataFrame(slices), pd.DataFrame(bounds))
-    for name in ("volumes", "slices", "constraints"):
-        table: pd.DataFrame = getattr(evaluation, name)
-        atomic.write_text(run.folder / "evaluation" / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    about = {
+        "cases": cases,
+        "dataset": str(dataset.folder.resolve()),
+        "weights": which,
+        "epoch": epoch,
+        "empty": empty,
+    }
+    evaluation = Evaluation(pd.DataFrame(volumes), pd.DataFrame(slices), pd.DataFrame(bounds), about)
+    for name, text in evaluation.texts().items():
+        atomic.write_text(run.folder / "evaluation" / name, text)
     return evaluation
 
 
 def compare(
-    predictions: Path, dataset: Dataset, cases: str = "test", report: Callable[[str], None] = lambda text: None
+    predictions: Path,
+    dataset: Dataset,
+    cases: str = "test",
+    *,
+    empty: Empty = "nan",
+    report: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
     """Measures label maps that lie in a folder as ``CASE.nii.gz``, whoever made them.
 
     Raises:
-        InputError: Cases without a full mask, label maps that are missing or on another grid.
+        InputError: Cases without a full mask, label maps that are missing, unreadable or on another grid; all of
+            them are listed.
     """
     names = dataset.cases_of(cases)
     _require_masks(dataset, names)
     paths = {case: predictions / f"{case}{dataset.file_ending}" for case in names}
-    missing = [path.name for path in paths.values() if not path.is_file()]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} of {len(names)} label maps are not there: {', '.join(missing[:5])} …",
-            str(predictions),
-            "Predict them, or evaluate other cases.",
-        )
+    _require_label_maps(paths.values(), predictions)
     volumes: list[Row] = []
     slices: list[Row] = []
+    problems: list[Problem] = []
     for case, path in paths.items():
-        _, image = dataset.read_image(case)
-        target = dataset.to_slices(dataset.read_labels(case, "full", image))
-        prediction = dataset.to_slices(dataset.read_label_file(path, image))
-        of_volume, of_slices = _measure(dataset, case, prediction, target, image)
+        try:
+            _, image = dataset.read_image(case)
+            target = dataset.to_slices(dataset.read_labels(case, "full", image))
+            prediction = dataset.to_slices(dataset.read_label_file(path, image))
+        except InputError as error:
+            problems += error.problems
+            continue
+        of_volume, of_slices = _measure(dataset, case, prediction, target, image, empty)
         volumes += of_volume
         slices += of_slices
         report(case)
-    return Evaluation(pd.DataFrame(volumes), pd.DataFrame(slices), pd.DataFrame())
+    if problems:
+        raise DatasetError.of(problems)
+    about = {"cases": cases, "dataset": str(dataset.folder.resolve()), "empty": empty}
+    return Evaluation(pd.DataFrame(volumes), pd.DataFrame(slices), pd.DataFrame(), about)
 
 
 def _judge(
-    predictor: Predictor, dataset: Dataset, case: str, asked: Sequence[Demand], folder: Path
+    predictor: Predictor, dataset: Dataset, case: str, asked: Sequence[Demand], folder: Path, empty: Empty
 ) -> tuple[list[Row], list[Row], list[Row]]:
     array, image = dataset.read_image(case)
     target = dataset.to_slices(dataset.read_labels(case, "full", image))
@@ -120,7 +137,7 @@ def _judge(
     prediction = np.concatenate(restored)
     on_file = np.ascontiguousarray(dataset.from_slices(prediction))
     volume_io.write(folder / f"{case}{dataset.file_ending}", on_file, image)
-    volumes, slices = _measure(dataset, case, prediction, target, image)
+    volumes, slices = _measure(dataset, case, prediction, target, image, empty)
     soft = torch.cat(soft_px).numpy()
     for row in volumes:
         row["soft_px"] = float(soft[:, dataset.labels[str(row["class"])]].sum())
@@ -142,13 +159,12 @@ def _judge(
 
 
 def _measure(
-    dataset: Dataset, case: str, prediction: np.ndarray, target: np.ndarray, image: volume_io.Volume
+    dataset: Dataset, case: str, prediction: np.ndarray, target: np.ndarray, image: volume_io.Volume, empty: Empty
 ) -> tuple[list[Row], list[Row]]:
-    patient, classes = dataset.splits.patient_of(case), dataset.classes
-    voxel_ml = float(np.prod(image.spacing_mm)) / 1000
+    patient, classes, spacing_mm = dataset.splits.patient_of(case), dataset.classes, dataset.slice_spacing_mm(image)
     return (
-        volume_rows(case, patient, prediction, target, classes, voxel_ml, dataset.ignore),
-        slice_rows(case, patient, prediction, target, classes, dataset.ignore),
+        volume_rows(case, patient, prediction, target, classes, spacing_mm, dataset.ignore, empty),
+        slice_rows(case, patient, prediction, target, classes, spacing_mm, dataset.ignore, empty),
     )
 
 
@@ -183,6 +199,20 @@ def _kept(demand: Demand, case: str, soft: Tensor, hard: Tensor, frame: Frame, p
 def _frame(placement: Placement, spacing_mm: tuple[float, float, float], count: int) -> Frame:
     weight = torch.from_numpy(placement.weight()).expand(count, -1, -1)
     return Frame(weight, torch.tensor(spacing_mm).expand(count, 3))
+
+
+def _require_label_maps(paths: Collection[Path], folder: Path) -> None:
+    missing = [path.name for path in paths if not path.is_file()]
+    if not missing:
+        return
+    found = sorted(p.name for p in folder.iterdir() if volume_io.ending(p)) if folder.is_dir() else []
+    more = " …" if len(missing) > 5 else ""
+    there = f"The folder holds {', '.join(found[:3])}{' …' if len(found) > 3 else ''}." if found else "It holds none."
+    raise DatasetError(
+        f"{len(missing)} of {len(paths)} label maps are not there: {', '.join(missing[:5])}{more}",
+        str(folder),
+        f"{there} Name them CASE and the dataset's file ending, predict them, or evaluate other cases.",
+    )
 
 
 def _require_masks(dataset: Dataset, cases: Sequence[str]) -> None:

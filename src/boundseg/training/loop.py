@@ -67,7 +67,7 @@ def train(
     network = build(config.network.name, len(dataset.channels), outputs, **config.network.options)
     teaching = teach(config, dataset, report)
     prepared()
-    run = begun or Run.create(folder, config, dataset)
+    run = begun or Run.create(folder, config, dataset, teaching.patients(dataset))
     fabric = Fabric(accelerator=device, devices=1, precision=settings.precision)
     _start(network, config, teaching, dataset, run)
     layout = _layout(config, fabric.device)

@@ -39,8 +39,14 @@ class Run:
     folder: Path
 
     @classmethod
-    def create(cls, folder: Path | str, config: Config, dataset: Dataset) -> Run:
+    def create(cls, folder: Path | str, config: Config, dataset: Dataset, patients: Mapping[str, Sequence[str]]) -> Run:
         """Makes the folder and writes ``config.yaml`` and ``environment.json``.
+
+        Args:
+            folder: Where.
+            config: What is trained.
+            dataset: On what.
+            patients: Who teaches (``train``) and who is held out (``validation``).
 
         Raises:
             RunError: The folder exists.
@@ -53,6 +59,7 @@ class Run:
             "channels": dataset.channels,
             "slice_axis": dataset.slice_axis,
             "data": dataset.fingerprint(),
+            "patients": {name: list(members) for name, members in patients.items()},
         }
         atomic.write_text(run.folder / "environment.json", json.dumps(environment, indent=1) + "\n")
         run.write_config(config)
@@ -107,6 +114,11 @@ class Run:
     def checkpoint(self, which: Which = "best") -> Checkpoint:
         """A checkpoint; raises CheckpointError where it cannot be read."""
         return checkpoints.load(self.folder / "checkpoints" / which)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether a checkpoint was written; whether it can be read, :meth:`checkpoint` tells."""
+        return any((self.folder / "checkpoints" / which / "state.json").is_file() for which in ("best", "last"))
 
     def predictor(self, which: Which = "best", device: torch.device | str = "cpu") -> Predictor:
         """The trained network with its preparation."""
@@ -164,6 +176,22 @@ class Run:
         """Appends a line to ``log.txt``."""
         with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+
+
+def named_apart(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders by their last parts' names, as many parts as it takes to tell them apart.
+
+    Raises:
+        RunError: A folder is named twice.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    twice = sorted({str(folder) for folder in folders if resolved.count(folder.resolve()) > 1})
+    if twice:
+        raise RunError(f"{', '.join(twice)} is named more than once.", remedy="Name each folder once.")
+    parts = 1
+    while len({path.parts[-parts:] for path in resolved}) < len(resolved):
+        parts += 1
+    return {"/".join(path.parts[-parts:]): folder for path, folder in zip(resolved, folders, strict=True)}
 
 
 def _environment(seed: int) -> dict[str, Any]:

@@ -71,6 +71,12 @@ class Teaching:
         """The constraints of all demands."""
         return [demand.constraint for demand in self.demands]
 
+    def patients(self, dataset: Dataset) -> dict[str, list[str]]:
+        """The patients who teach (``train``) and who are held out (``validation``)."""
+        sides = {"train": self.train, "validation": self.validation}
+        of_side = {name: [dataset.splits.patient_of(c.prepared.case) for c in cases] for name, cases in sides.items()}
+        return {name: sorted(set(patients)) for name, patients in of_side.items()}
+
     @property
     def volume_constraints(self) -> frozenset[str]:
         """Names of those that speak of volumes."""

@@ -1,0 +1,227 @@
+"""Runs to one self-contained HTML page: tables, curves, boxes, bounds, slices, configs, and how to run each again."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boundseg import __version__
+from boundseg.data import atomic
+from boundseg.data.dataset import Dataset
+from boundseg.errors import DatasetError, InputError
+from boundseg.evaluation.tables import paired_tests
+from boundseg.report import plots
+from boundseg.report.collect import Judged, collect
+from boundseg.report.pictures import colour_of
+from boundseg.report.slices import Strip, judged_slices, taught_slices
+
+LAST_EPOCHS = 50  # over which the paper looks at how steady a method is; fewer where a run is short
+Rows = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An SVG and what it shows."""
+
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Again:
+    """What it takes to run something again."""
+
+    name: str
+    lines: list[str]
+    facts: dict[str, str]
+    config: str
+
+
+def report(folders: Sequence[Path], path: Path, told: Callable[[str], None] = lambda text: None) -> Path:
+    """Writes a page about one run, or about several side by side; nothing is read but their folders and dataset.
+
+    Args:
+        folders: Run folders that have been evaluated on the same cases.
+        path: The HTML file, replaced if it exists.
+        told: Told what is being drawn.
+
+    Raises:
+        InputError: See :func:`boundseg.report.collect.collect`.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    judged = collect(folders)
+    environment = Environment(
+        loader=PackageLoader("boundseg.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    told("slices")
+    strips, taught, note = _pictures(judged)
+    told("figures")
+    about = judged[0].evaluation.about
+    classes = [str(name) for name in judged[0].evaluation.volumes["class"].unique()]
+    page = environment.get_template("report.html").render(
+        title=", ".join(one.name for one in judged[:4]) + (" …" if len(judged) > 4 else ""),
+        cases=about.get("cases", ""),
+        dataset=Path(str(about.get("dataset", ""))).name,
+        counts=_counts(judged),
+        results=[(name, results(judged, name)) for name in classes],
+        tests=paired_tests({one.name: one.evaluation for one in judged}) if len(judged) > 1 else [],
+        kept=[{"run": one.name} | row for one in judged for row in one.evaluation.satisfaction()],
+        steadiness=steadiness(judged),
+        curves=_curves(judged),
+        boxes=[Figure(f"DSC of volumes, {name}", _boxes(judged, name)) for name in classes],
+        against=_against(judged),
+        by_size=[{"run": one.name} | row for one in judged for row in one.evaluation.by_size()],
+        strips=strips,
+        taught=taught,
+        pictures_note=note,
+        colours={name: colour_of(value) for name, value in judged[0].run.labels.items() if value},
+        differences=differences({one.name: one.run.config.model_dump(mode="json", by_alias=True) for one in judged}),
+        again=[_again(one) for one in judged],
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        version=__version__,
+    )
+    atomic.write_text(path, page)
+    return path
+
+
+def results(judged: Sequence[Judged], class_name: str) -> Rows:
+    """One row per run: the measures of a class, means with intervals over patients."""
+    rows = []
+    for one in judged:
+        (summary,) = [row for row in one.evaluation.summary() if row["class"] == class_name]
+        about = one.evaluation.about
+        weights = f"{about['weights']} (epoch {about['epoch']})" if "weights" in about else ""
+        del summary["class"], summary["cases (patients)"]
+        rows.append({"run": one.name} | summary | {"weights": weights})
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return [{key: row.get(key, "") for key in keys} for row in rows]
+
+
+def steadiness(judged: Sequence[Judged]) -> Rows:
+    """Validation DSC over the last epochs, mean and standard deviation: how steady a training ends."""
+    rows = []
+    for one in judged:
+        values = [v for _, v in _validation_dice(one)][-LAST_EPOCHS:]
+        values = values[-max(1, len(one.metrics) // 4) :]
+        if values:
+            rows.append(
+                {
+                    "run": one.name,
+                    "epochs": f"last {len(values)} of {len(one.metrics)}",
+                    "validation DSC": f"{np.mean(values):.3f}",
+                    "standard deviation": f"{np.std(values):.3f}",
+                    "lowest": f"{min(values):.3f}",
+                    "highest": f"{max(values):.3f}",
+                }
+            )
+    return rows
+
+
+def differences(configs: Mapping[str, Any]) -> Rows:
+    """One row per key whose value differs between the runs' configs."""
+    flat = {name: _flat(config) for name, config in configs.items()}
+    keys = list(dict.fromkeys(key for values in flat.values() for key in values))
+    return [
+        {"key": key} | {name: str(values.get(key, "-")) for name, values in flat.items()}
+        for key in keys
+        if len({str(values.get(key, "-")) for values in flat.values()}) > 1
+    ]
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        items = value.items()
+    elif isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        items = {str(i): v for i, v in enumerate(value)}.items()
+    else:
+        return {} if value is None else {key: value}
+    return {k: v for name, inner in items for k, v in _flat(inner, f"{key}.{name}" if key else str(name)).items()}
+
+
+def _counts(judged: Sequence[Judged]) -> str:
+    volumes = judged[0].evaluation.volumes
+    return f"{volumes['case'].nunique()} cases of {volumes['patient'].nunique()} patients"
+
+
+def _validation_dice(one: Judged) -> list[tuple[float, float]]:
+    found = []
+    for row in one.metrics:
+        values = [v for k, v in row.items() if k.startswith("validation dice: ") and not math.isnan(v)]
+        if values:
+            found.append((row["epoch"], float(np.mean(values))))
+    return found
+
+
+def _curves(judged: Sequence[Judged]) -> list[Figure]:
+    def series(of: Callable[[dict[str, float]], list[float]]) -> dict[str, list[tuple[float, float]]]:
+        found = {
+            one.name: [(row["epoch"], float(np.mean(v))) for row in one.metrics if (v := of(row))] for one in judged
+        }
+        return {name: points for name, points in found.items() if points}
+
+    def starting(prefix: str) -> Callable[[dict[str, float]], list[float]]:
+        return lambda row: [v for k, v in row.items() if k.startswith(prefix) and not math.isnan(v)]
+
+    wanted = [
+        ("Validation DSC, mean over classes and volumes", "DSC", starting("validation dice: "), False),
+        ("Cross-entropy of the training's labelled pixels", "nats", starting("cross_entropy"), True),
+        ("Penalty before its weight, mean over known bounds", "penalty", starting("penalty: "), True),
+        ("Bounds that the soft value keeps, training", "share", starting("satisfied: "), False),
+    ]
+    drawn = [(caption, series(of), label, log) for caption, label, of, log in wanted]
+    return [Figure(caption, plots.curves(points, label, log=log)) for caption, points, label, log in drawn if points]
+
+
+def _boxes(judged: Sequence[Judged], class_name: str) -> str:
+    values = {}
+    for one in judged:
+        volumes = one.evaluation.volumes
+        values[one.name] = volumes[volumes["class"] == class_name]["dice"].tolist()
+    return plots.boxes(values, "DSC")
+
+
+def _against(judged: Sequence[Judged]) -> list[Figure]:
+    figures = []
+    for i, one in enumerate(judged):
+        rows = one.evaluation.constraints
+        if rows.empty:
+            continue
+        for name, of_constraint in rows[rows["known"]].groupby("constraint", sort=False):
+            unit = str(name).rpartition(" in ")[2]
+            figures.append(Figure(f"{one.name}: {name}", plots.against_bounds(of_constraint, unit, i)))
+    return figures
+
+
+def _pictures(judged: Sequence[Judged]) -> tuple[list[Strip], list[Strip], str]:
+    folder = str(judged[0].evaluation.about.get("dataset", ""))
+    try:
+        dataset = Dataset.open(folder)
+        return judged_slices(judged, dataset), taught_slices(judged, dataset), ""
+    except (DatasetError, InputError) as error:
+        return [], [], f"No slices are shown, since the dataset cannot be read: {error.problems[0].what}"
+
+
+def _again(one: Judged) -> Again:
+    environment, config = one.run.environment, one.run.config
+    minutes = sum(row["seconds"] for row in one.metrics) / 60
+    folder = shlex.quote(str(one.run.folder))
+    cases = one.evaluation.about.get("cases", "test")
+    facts = {
+        "trained": f"{len(one.metrics)} of {config.training.epochs} epochs in {minutes:.1f} min",
+        "seed": str(environment["seed"]),
+        "machine": f"{environment['machine']}; accelerator: {environment['accelerator']}",
+        "versions": ", ".join(f"{name} {number}" for name, number in environment["packages"].items()),
+        "commit": str(environment["commit"]),
+        "data": f"{config.data.folder} ({environment['data']})",
+        "begun with": shlex.join(map(str, environment["command"])),
+    }
+    lines = [f"boundseg train {folder}/config.yaml --out NEW_FOLDER", f"boundseg evaluate NEW_FOLDER --cases {cases}"]
+    return Again(one.name, lines, facts, config.dump())

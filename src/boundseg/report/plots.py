@@ -1,0 +1,136 @@
+"""The report's figures, as SVG that takes its text colour from the page, light or dark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+# distinguishable without red-green vision (Okabe and Ito), and on white and on near-black
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8c8c8c", "#b3a100")
+STYLES = ("-", "--", ":")
+_INK = "#010203"  # stands for the page's text colour until the SVG is written
+SIZE = (5.2, 3.0)
+
+
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, *, log: bool = False) -> str:
+    """A line per run over the epochs.
+
+    Args:
+        series: For each run's name, pairs of an epoch and a value; NaN leaves a gap.
+        label: Of the vertical axis.
+        log: Whether the vertical axis is logarithmic.
+    """
+    figure, ax = _figure()
+    for i, (name, points) in enumerate(series.items()):
+        epochs, values = np.asarray(points, float).T
+        style = STYLES[i // len(COLOURS) % len(STYLES)]
+        marker = "o" if len(points) == 1 else None
+        ax.plot(epochs, values, style, color=_colour(i), linewidth=1.4, label=name, marker=marker, markersize=3)
+    if log and any(value > 0 for points in series.values() for _, value in points):
+        ax.set_yscale("log")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(label)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    return _svg(figure, series)
+
+
+def boxes(values: Mapping[str, Sequence[float]], label: str) -> str:
+    """A box per run: median, quartiles, whiskers to the farthest value within 1.5 quartile distances; every value
+    as a dot beside it."""
+    figure, ax = _figure(height=0.7 + 0.34 * len(values))
+    jitter = np.random.default_rng(0)
+    for i, (name, all_values) in enumerate(values.items()):
+        defined = np.asarray(all_values, float)
+        defined = defined[~np.isnan(defined)]
+        y = len(values) - 1 - i
+        if len(defined):
+            low, median, high = np.quantile(defined, (0.25, 0.5, 0.75))
+            reach = defined[(defined >= low - 1.5 * (high - low)) & (defined <= high + 1.5 * (high - low))]
+            ax.plot([reach.min(), reach.max()], [y, y], color=_INK, linewidth=0.8, zorder=1)
+            ax.barh(y, high - low, left=low, height=0.5, color=_colour(i), alpha=0.55, zorder=2)
+            ax.plot([median, median], [y - 0.25, y + 0.25], color=_INK, linewidth=1.6, zorder=4)
+            spread = y + jitter.uniform(-0.16, 0.16, len(defined))
+            ax.scatter(defined, spread, s=5, color=_INK, alpha=0.55, linewidths=0, zorder=3)
+        ax.text(-0.01, y, name, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=8, color=_INK)
+    ax.set_yticks([])
+    ax.set_ylim(-0.6, len(values) - 0.4)
+    ax.set_xlabel(label)
+    return _svg(figure)
+
+
+def against_bounds(rows: pd.DataFrame, unit: str, colour: int = 0) -> str:
+    """Soft values of slices or volumes over their bounds, in the order of the bounds.
+
+    Args:
+        rows: Known rows of an evaluation's ``constraints`` of one constraint.
+        unit: Of the values.
+        colour: Which of the runs it is.
+    """
+    figure, ax = _figure()
+    order = rows.assign(
+        middle=rows["lower"].clip(lower=0) + rows["upper"].where(np.isfinite(rows["upper"]), rows["lower"])
+    )
+    order = order.sort_values(["middle", "soft"])
+    x = np.arange(len(order))
+    top = max(float(order["soft"].max()), float(order["upper"].where(np.isfinite(order["upper"])).max() or 0)) * 1.05
+    lower, upper = order["lower"].clip(lower=0).to_numpy(float), order["upper"].to_numpy(float)
+    upper = np.where(np.isfinite(upper), upper, top)
+    ax.fill_between(x, lower, upper, color="#888888", alpha=0.35, linewidth=0, step="mid", label="within bounds")
+    ax.scatter(x, order["soft"], s=7, color=_colour(colour), linewidths=0, label="soft size")
+    ax.set_ylim(0, top if top > 0 else 1)
+    ax.set_xlabel(f"{len(order)} bounds, in their order")
+    ax.set_ylabel(unit)
+    return _svg(figure, ("within bounds", "soft size"))
+
+
+def _figure(height: float = SIZE[1]) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(SIZE[0], height), layout="constrained")
+    ax = figure.subplots()
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.set_axisbelow(True)
+    return figure, ax
+
+
+def _svg(figure: Any, legend: Any = ()) -> str:
+    from matplotlib import rc_context
+
+    (ax,) = figure.axes
+    ax.tick_params(colors=_INK, labelsize=8)
+    for text in (ax.xaxis.label, ax.yaxis.label):
+        text.set_color(_INK)
+        text.set_fontsize(8.5)
+    for spine in ax.spines.values():
+        spine.set_color(_INK)
+    if legend:
+        columns = 2 if max(map(len, legend)) > 14 else 3
+        figure.legend(
+            loc="outside upper left", ncols=min(columns, len(legend)), fontsize=8, frameon=False, labelcolor=_INK
+        )
+    text = StringIO()
+    # text stays text, in the page's font; a fixed salt gives the same bytes for the same figure
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "boundseg", "font.family": "sans-serif"}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    return _own_names(re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg)))
+
+
+def _own_names(svg: str) -> str:
+    """Gives clip paths and markers of a figure names that no other figure of the page has."""
+    from hashlib import sha256
+
+    key = sha256(svg.encode()).hexdigest()[:8]
+    return re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{key}-", svg)
+
+
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]

@@ -1,0 +1,379 @@
+"""What a run folder holds and how far it is; what a checkpoint holds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+
+from boundseg.data.dataset import Dataset
+from boundseg.errors import CheckpointError, InputError, RunError
+from boundseg.training.checkpoint import FORMAT
+from boundseg.training.config import Config, SizeConfig
+from boundseg.training.progress import summary
+from boundseg.training.run import Run
+from boundseg.training.supervision import entries_of
+
+# what batch normalisation counts beside the parameters, by torch's names
+RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a file of weights says without being loaded.
+
+    Attributes:
+        path: The file.
+        size_mb: Of the file, in millions of bytes.
+        tensors: How many it holds.
+        parameters: Numbers in them, without running statistics.
+        statistics: Numbers that are running statistics of normalisations, by their names.
+        types: The tensors' types, as safetensors calls them.
+        state: ``state.json`` beside it, without the state of random numbers; empty where there is none.
+        run: The run that it lies in, if any.
+    """
+
+    path: Path
+    size_mb: float
+    tensors: int
+    parameters: int
+    statistics: int
+    types: tuple[str, ...]
+    state: dict[str, Any]
+    run: Run | None
+
+    def facts(self) -> dict[str, str]:
+        """The file in a few lines."""
+        found = {
+            "model": f"{self.path} ({self.size_mb:.1f} MB)",
+            "weights": f"{self.parameters:,} parameters and {self.statistics:,} running statistics in "
+            f"{self.tensors} tensors of {', '.join(self.types)}",
+        }
+        if self.state:
+            other = "" if self.state.get("format") == FORMAT else f" (this version reads {FORMAT})"
+            found["format"] = f"{self.state.get('format', 'not said')}{other}"
+            found["epoch"] = str(self.state.get("epoch", "not said"))
+        if self.run is None:
+            return found | {"run": "none that it lies in: network, classes and grid are not known"}
+        config, rows = self.run.config, self.run.metrics()
+        figures = [summary(row) for row in rows if row["epoch"] == self.state.get("epoch")]
+        return found | {
+            **({"figures": figures[-1]} if figures else {}),
+            "run": f"{self.run.folder}  (boundseg info {self.run.folder})",
+            "network": _network(config),
+            "classes": _classes(self.run),
+            "labels": ", ".join(dict.fromkeys(entry.labels for entry in config.supervision)),
+            "grid": _grid(config),
+        }
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What a run folder holds, and how far it is.
+
+    Attributes:
+        run: The folder.
+        data: Whether the dataset is still that of the training.
+        parameters: Of the network; None where it cannot be built here.
+        taught: For each entry of ``supervision``, who is taught by what.
+        rows: Of ``metrics.csv``.
+        checkpoints: ``best`` and ``last``, as far as they are there: what they hold, or why they cannot be read.
+        evaluations: Files below ``evaluation/``.
+        report: ``report.html``, where there is one.
+    """
+
+    run: Run
+    data: Literal["unchanged", "changed", "missing", "unreadable"]
+    parameters: int | None
+    taught: tuple[str, ...]
+    rows: tuple[Mapping[str, float], ...]
+    checkpoints: dict[str, ModelDescription | str]
+    evaluations: tuple[str, ...]
+    report: Path | None
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that were finished."""
+        return int(self.rows[-1]["epoch"]) + 1 if self.rows else 0
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the best weights, counted from 0; None where there are none."""
+        return self._state("best").get("epoch")
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether ``stop_after`` has ended the training."""
+        patience, best = self.run.config.training.stop_after, self._state("last").get("progress", {}).get("best_epoch")
+        return patience is not None and best is not None and self.epochs_done - best > patience
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether epochs are left to train."""
+        return self.epochs_done < self.run.config.training.epochs and not self.ended_early
+
+    def facts(self) -> dict[str, str]:
+        """The run in a screen."""
+        config, said = self.run.config, self.run.environment
+        packages = ", ".join(f"{name} {version}" for name, version in said.get("packages", {}).items())
+        own, of_torch = said.get("machine", "unknown machine"), said.get("accelerator", "none")
+        state = {
+            "unchanged": "as it was in training",
+            "changed": "not as it was in training: files were added, removed or rewritten",
+            "missing": "not there any more",
+            "unreadable": "not to be read any more (boundseg check)",
+        }[self.data]
+        count = "cannot be built here" if self.parameters is None else f"{self.parameters:,} parameters"
+        taught = {f"taught {index}": text for index, text in enumerate(self.taught)}
+        found = {
+            "run": f"{self.run.folder}, seed {config.seed}, started {said.get('started', 'at an unknown time')}",
+            "command": " ".join(map(str, said.get("command", []))) or "unknown",
+            "on": f"{own}, accelerator: {of_torch}; commit {said.get('commit', 'unknown')}",
+            "with": f"Python {said.get('python', 'unknown')}, {packages}",
+            "dataset": f"{config.data.folder}, {state}",
+            "classes": _classes(self.run),
+            "grid": _grid(config),
+            "network": f"{_network(config)}: {count}",
+            **taught,
+            "training": _training(config),
+            "selection": f"by {config.selection.by}, on {config.selection.cases}",
+            "epochs": self._epochs(),
+        }
+        named = {self.best_epoch: "best", self.epochs_done - 1: "last"}
+        if self.best_epoch == self.epochs_done - 1:
+            named = {self.best_epoch: "last and best"}
+        found |= {
+            f"epoch {epoch:.0f}": f"{summary(row)}  ({named[int(epoch)]})"
+            for row in self.rows
+            if (epoch := row["epoch"]) in named
+        }
+        kept = [f"{name} {_of_epoch(held)}" for name, held in self.checkpoints.items()]
+        found["checkpoints"] = "; ".join(kept) or "none"
+        found["evaluation"] = ", ".join(self.evaluations) or "none"
+        if self.report:
+            found["report"] = str(self.report)
+        return found | self._next()
+
+    def _epochs(self) -> str:
+        total = self.run.config.training.epochs
+        if not self.rows:
+            return f"0 of {total}: none is finished yet"
+        minutes = sum(row["seconds"] for row in self.rows) / 60
+        text = f"{self.epochs_done} of {total} in {minutes:.1f} min"
+        if self.ended_early:
+            return f"{text}; ended early, without improvement for {self.run.config.training.stop_after} epochs"
+        left = minutes / len(self.rows) * (total - self.epochs_done)
+        return text + (f"; the others take about {left:.0f} min" if self.unfinished else "")
+
+    def _next(self) -> dict[str, str]:
+        folder, found = self.run.folder, {}
+        readable = [name for name, held in self.checkpoints.items() if isinstance(held, ModelDescription)]
+        if readable:
+            found["next"] = f"boundseg evaluate {folder}" + ("" if "best" in readable else " --weights last")
+        # nobody can tell from here whether another process is at it
+        if self.unfinished and "last" in readable:
+            found["if stopped"] = f"boundseg train {folder / 'config.yaml'} --out {folder} --resume"
+        elif self.unfinished:
+            found["if stopped"] = "there is nothing to go on from: remove the folder and train again"
+        return found
+
+    def _state(self, name: str) -> dict[str, Any]:
+        held = self.checkpoints.get(name)
+        return held.state if isinstance(held, ModelDescription) else {}
+
+
+def describe_run(run: Run) -> RunDescription:
+    """Looks at a run folder, finished or not; no weights are loaded.
+
+    The dataset may have changed or gone, checkpoints may be missing or damaged: all of that is said, not raised.
+
+    Args:
+        run: The folder.
+
+    Raises:
+        InputError: ``config.yaml``, ``environment.json`` or ``metrics.csv`` cannot be read.
+    """
+    _require_readable(run)
+    state, counts = _data(run)
+    folder = run.folder / "evaluation"
+    report = run.folder / "report.html"
+    return RunDescription(
+        run,
+        state,
+        _parameters(run),
+        tuple(
+            f"{', '.join(entry.names)}{counts.get(index, '')}: labels {entry.labels}"
+            + "".join(f"; {_constraint(constraint.size)}" for constraint in entry.constraints)
+            for index, entry in enumerate(run.config.supervision)
+        ),
+        tuple(run.metrics()),
+        {name: _held(path) for name in ("best", "last") if (path := run.folder / "checkpoints" / name).is_dir()},
+        tuple(path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.csv"))),
+        report if report.is_file() else None,
+    )
+
+
+def describe_model(path: Path) -> ModelDescription:
+    """Looks at a checkpoint's folder or a file of weights; reads the head of the file only.
+
+    Args:
+        path: A folder with ``weights.safetensors`` (and ``state.json``), or any ``.safetensors`` file.
+
+    Raises:
+        CheckpointError: The weights are missing, cut off or no safetensors, or ``state.json`` is damaged.
+    """
+    file = path / "weights.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(f"{file.name} is not there.", str(file.parent), "Name a checkpoint with weights.")
+    shapes: dict[str, list[int]] = {}
+    types: dict[str, None] = {}
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - no mapping, whatever it looks like
+                head = tensors.get_slice(name)
+                shapes[name] = head.get_shape()
+                types[head.get_dtype()] = None
+        state = _read_state(file.parent / "state.json")
+        size_mb = file.stat().st_size / 1e6
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the checkpoint cannot be read: {error}",
+            str(file.parent),
+            "Use the run's other checkpoint (best or last), or train again.",
+        ) from error
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    statistics = sum(size for name, size in sizes.items() if name.rpartition(".")[2] in RUNNING)
+    parameters = sum(sizes.values()) - statistics
+    return ModelDescription(file, size_mb, len(sizes), parameters, statistics, tuple(types), state, _run_around(file))
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    state = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(state, dict):
+        raise ValueError("state.json is not a JSON object.")
+    state.pop("rng", None)  # five thousand digits
+    return state
+
+
+def _run_around(file: Path) -> Run | None:
+    """The run in whose ``checkpoints/NAME/`` a file lies."""
+    checkpoints = file.resolve().parent.parent
+    if checkpoints.name != "checkpoints":
+        return None
+    try:
+        run = Run.open(checkpoints.parent)
+    except RunError:
+        return None
+    _require_readable(run)
+    return run
+
+
+def _held(folder: Path) -> ModelDescription | str:
+    try:
+        return describe_model(folder)
+    except CheckpointError as error:
+        return error.problems[0].what
+
+
+def _of_epoch(held: ModelDescription | str) -> str:
+    return held if isinstance(held, str) else f"of epoch {held.state.get('epoch', 'unknown')}"
+
+
+def _data(run: Run) -> tuple[Literal["unchanged", "changed", "missing", "unreadable"], dict[int, str]]:
+    """Whether the dataset is that of the training, and how many cases each entry of the supervision teaches."""
+    folder = run.config.data.folder
+    if not folder.is_dir():
+        return "missing", {}
+    try:
+        dataset = Dataset.open(folder)
+        entries = list(entries_of(run.config, dataset).values())
+    except InputError:
+        return "unreadable", {}
+    counts = {index: f" ({entries.count(index)} cases)" for index in range(len(run.config.supervision))}
+    return ("unchanged" if dataset.fingerprint() == run.environment.get("data") else "changed"), counts
+
+
+def _parameters(run: Run) -> int | None:
+    try:
+        return sum(parameter.numel() for parameter in run.network().parameters())
+    except InputError:
+        return None
+
+
+def _require_readable(run: Run) -> None:
+    """The files off which everything else is read; raises InputError where one is damaged."""
+    _ = run.config  # says by itself what is wrong
+
+    def environment() -> object:
+        return run.labels, run.environment["channels"]
+
+    def metrics() -> object:
+        return [(summary(row), row["epoch"], row["seconds"]) for row in run.metrics()]
+
+    for name, read in (("environment.json", environment), ("metrics.csv", metrics)):
+        try:
+            read()
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(
+                f"{name} of the run cannot be read: {type(error).__name__}: {error}",
+                str(run.folder),
+                "Restore the file from a copy, or train again.",
+            ) from error
+
+
+def _classes(run: Run) -> str:
+    channels = run.environment["channels"]
+    return f"{', '.join(run.labels)}; {len(channels)} channel(s): {', '.join(channels)}"
+
+
+def _network(config: Config) -> str:
+    spare = {"spare_outputs": config.network.spare_outputs} if config.network.spare_outputs else {}
+    options = ", ".join(f"{key} {value}" for key, value in (spare | config.network.options).items())
+    return config.network.name + (f" ({options})" if options else "")
+
+
+def _grid(config: Config) -> str:
+    data = config.data
+    spacing = f" of {data.spacing_mm[0]:g} x {data.spacing_mm[1]:g} mm" if data.spacing_mm else ""
+    complete = ", ".join(f"{name} but for {share:.0%}" for name, share in data.complete.items())
+    whole = f", declared to hold {complete}" if complete else ""
+    return f"{data.size[0]} x {data.size[1]} px{spacing}, fit: {data.fit}{whole}; intensity: {data.intensity}"
+
+
+def _training(config: Config) -> str:
+    training, parts = config.training, []
+    parts.append(f"batches of {training.batch_size} {config.data.batch}")
+    parts.append(f"{training.optimizer.name}, lr {training.optimizer.lr:g}")
+    parts.append(f"{training.schedule.name} schedule")
+    parts += [f"stop after {training.stop_after}"] if training.stop_after else []
+    parts += [f"warm-up {training.warm_up}"] if training.warm_up else []
+    parts.append(f"augmented by {' and '.join(training.augment)}" if training.augment else "not augmented")
+    parts.append(training.precision)
+    return "; ".join(parts)
+
+
+def _constraint(size: SizeConfig) -> str:
+    if size.between is not None:
+        known = f"between {_pair(size.between)} {size.unit} in every {size.per}"
+    elif size.set is not None:
+        known = f"by the set {size.set} of {size.from_}"
+    else:
+        sides = {"present": size.present, "absent": size.absent}
+        given = [f"{name} {_pair(pair)}" for name, pair in sides.items() if pair is not None]
+        known = f"{', '.join(given)} {size.unit}, by the set {size.tags} of {size.from_}"
+    options = {"scale": size.scale, "floor": size.floor, "softening": size.softening}
+    told = [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in options.items() if v is not None]
+    told += [f"sharpness {size.sharpness:g}"] if size.sharpness != 1 else []
+    return f"size {size.class_} {known}, {size.penalty} ({', '.join(told)}), weight {size.weight:g}"
+
+
+def _pair(pair: tuple[float | None, float | None]) -> str:
+    lower, upper = ("unknown" if side is None else f"{side:g}" for side in pair)
+    return f"[{lower}, {upper}]"
