@@ -158,10 +158,10 @@ def test_from_masks_to_a_trained_network_to_label_maps_and_a_table(
     ]
 
     by_run = ok(boundseg("evaluate", run, "--device", "cpu")).out
-    assert "test: means over cases" in by_run
+    assert "run, test: means (95 % intervals over patients)" in by_run
     assert "0 of 10" in by_run  # nobody knows bounds of the test patient
     by_files = ok(boundseg("evaluate", out, "--dataset", data)).out
-    shared = [re.findall(r"\d\.\d{3} \(n = .*?\)", text) for text in (by_run, by_files)]
+    shared = [re.findall(r"(?:DSC|HD95|ASSD).*?│ +(\S.*?) │", text) for text in (by_run, by_files)]
     assert shared[0] == shared[1] != []
     kept = ok(boundseg("evaluate", run, "--cases", "validation", "--device", "cpu")).out
     assert "bounds kept, to one pixel" in kept

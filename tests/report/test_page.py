@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from boundseg.errors import InputError
-from boundseg.report.page import differences, report
+from boundseg.report.page import bracket, differences, report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -195,3 +195,11 @@ def test_differences_of_configs_are_by_key_and_count_what_is_missing() -> None:
         {"key": "a.b", "one": "1", "other": "2"},
         {"key": "list.1.x", "one": "-", "other": "5"},
     ]
+
+
+def test_a_bracket_keeps_the_interval_and_what_is_undefined() -> None:
+    assert bracket("0.7 to 0.8; n = 32)") == "0.7 to 0.8"
+    assert bracket("0.7 to 0.8; n = 274, 4 undefined)") == "0.7 to 0.8; 4 undefined"
+    assert bracket("n = 2, 1 undefined)") == "1 undefined"
+    assert bracket("n = 2)") == bracket("") == ""
+    assert bracket("epoch 4)") == "epoch 4"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +62,7 @@ def report(folders: Sequence[Path], path: Path, told: Callable[[str], None] = la
     environment = Environment(
         loader=PackageLoader("boundseg.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["bracket"] = bracket
     told("slices")
     strips, taught, note = _pictures(judged)
     told("figures")
@@ -103,6 +105,11 @@ def results(judged: Sequence[Judged], class_name: str) -> Rows:
         rows.append({"run": one.name} | summary | {"weights": weights})
     keys = list(dict.fromkeys(key for row in rows for key in row))
     return [{key: row.get(key, "") for key in keys} for row in rows]
+
+
+def bracket(text: str) -> str:
+    """What stands in brackets behind a mean, without the number of rows: the page says that once."""
+    return re.sub(r"(; )?n = \d+(, )?", lambda found: "; " if found[1] and found[2] else "", text.removesuffix(")"))
 
 
 def steadiness(judged: Sequence[Judged]) -> Rows:

@@ -14,7 +14,7 @@ import pandas as pd
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8c8c8c", "#b3a100")
 STYLES = ("-", "--", ":")
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
-SIZE = (5.2, 3.0)
+SIZE = (4.4, 2.7)  # inches: a figure of a telephone's width keeps readable letters
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, *, log: bool = False) -> str:
