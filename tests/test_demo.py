@@ -35,6 +35,9 @@ def test_it_leaves_a_table_and_a_picture(demo: Demo) -> None:
     assert result.picture == folder / "predictions.png"
     assert min(matplotlib.image.imread(result.picture).shape[:2]) > 300
     assert len(said) == 1 + len(TRAININGS)
+    assert result.report == folder / "report.html"
+    page = result.report.read_text(encoding="utf-8")
+    assert all(name in page for name in ("partial_ce", "full_masks", "size_bounds", "tags"))
 
 
 def test_its_trainings_differ_in_what_they_are_told_alone(demo: Demo) -> None:

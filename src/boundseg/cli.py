@@ -103,6 +103,7 @@ def demo(
     result = run_demo(folder, quick=quick, seed=seed, device=_device(device), quiet=_Verbosity.quiet, say=_say)
     _print_table("left ventricle, test patients", result.rows)
     out.print(f"predictions beside references: {result.picture}")
+    out.print(f"report: {result.report}")
 
 
 @app.command(short_help="Somebody's download to a dataset folder.")

@@ -1,4 +1,4 @@
-"""The demo: synthetic hearts, weak seeds, four trainings, a table and a picture; every step a real verb's."""
+"""The demo: synthetic hearts, weak seeds, four trainings, a table, a picture, a report; every step a real verb's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from boundseg.data import derive, phantom, priors, volume_io
 from boundseg.data.dataset import Dataset, Splits
 from boundseg.data.label_sets import write_label_set
 from boundseg.data.volume_io import Volume
+from boundseg.data.weaken import erosion
 from boundseg.errors import RunError
 from boundseg.evaluation.tables import Evaluation, markdown
+from boundseg.report.page import report as write_report
 from boundseg.report.pictures import Row, draw_slices
 from boundseg.training.config import Config
 from boundseg.training.evaluate import evaluate
@@ -45,6 +47,7 @@ class DemoResult:
 
     rows: list[dict[str, str]]
     picture: Path
+    report: Path
 
 
 def run_demo(
@@ -59,7 +62,8 @@ def run_demo(
     """Runs the demo into ``folder``; an earlier demo there is replaced.
 
     Args:
-        folder: Gets ``hearts/`` (a dataset folder), ``configs/``, ``runs/``, ``table.md`` and ``predictions.png``.
+        folder: Gets ``hearts/`` (a dataset folder), ``configs/``, ``runs/``, ``table.md``, ``predictions.png`` and
+            ``report.html``.
         quick: A few patients and epochs.
         seed: Of the networks and of the order of slices.
         device: As for :func:`boundseg.train`.
@@ -89,8 +93,9 @@ def run_demo(
         rows.append({"training": name} | {measure: summary[measure] for measure in SHOWN})
     (folder / "table.md").write_text(markdown(rows), encoding="utf-8")
     picture = folder / "predictions.png"
-    _draw(dataset, folder, found["full masks"], picture)
-    return DemoResult(rows, picture)
+    draw_hearts(dataset, folder, found["full masks"], picture)
+    runs = [folder / "runs" / _file_name(name) for name in TRAININGS]
+    return DemoResult(rows, picture, write_report(runs, folder / "report.html"))
 
 
 def write_hearts(folder: Path, patients: dict[str, int]) -> Dataset:
@@ -148,8 +153,8 @@ def _config(name: str, dataset: Dataset, epochs: int, seed: int) -> Config:
     )
 
 
-def _draw(dataset: Dataset, folder: Path, reference: Evaluation, path: Path) -> None:
-    """A large, a middle and a small slice of three test patients, seeds and predictions beside the reference."""
+def draw_hearts(dataset: Dataset, folder: Path, reference: Evaluation, path: Path) -> None:
+    """A large, a middle and a small test slice: seeds as training slices have them, predictions, the reference."""
     slices = reference.slices[reference.slices["reference_px"] > 0].sort_values("reference_px", ascending=False)
     rows = []
     for share in (0.1, 0.5, 0.85):
@@ -157,18 +162,16 @@ def _draw(dataset: Dataset, folder: Path, reference: Evaluation, path: Path) -> 
         case, index = str(chosen["case"]), int(chosen["slice"])
         image, volume = dataset.read_image(case)
         target = dataset.to_slices(dataset.read_labels(case, "full", volume))
-        predictions = {
+        seeds = erosion(target[[index]], classes=list(dataset.classes.values()), ignore=dataset.ignore)[0]
+        columns = {"seeds": seeds} | {
             name: dataset.to_slices(
                 dataset.read_label_file(folder / "runs" / _file_name(name) / "predictions" / f"{case}.nii.gz", volume)
             )[index]
             for name in TRAININGS
         }
-        rows.append(
-            Row(
-                f"{case}, slice {index}", dataset.to_slices(image)[0, index], predictions | {"reference": target[index]}
-            )
-        )
-    draw_slices(rows, dataset.classes, path)
+        columns["reference"] = target[index]
+        rows.append(Row(f"{case}, slice {index}", dataset.to_slices(image)[0, index], columns))
+    draw_slices(rows, dataset.classes, path, dataset.ignore)
 
 
 def _file_name(name: str) -> str:
