@@ -169,10 +169,9 @@ def _validation_dice(one: Judged) -> list[tuple[float, float]]:
 
 def _curves(judged: Sequence[Judged]) -> list[Figure]:
     def series(of: Callable[[dict[str, float]], list[float]]) -> dict[str, list[tuple[float, float]]]:
-        found = {
+        return {
             one.name: [(row["epoch"], float(np.mean(v))) for row in one.metrics if (v := of(row))] for one in judged
         }
-        return {name: points for name, points in found.items() if points}
 
     def starting(prefix: str) -> Callable[[dict[str, float]], list[float]]:
         return lambda row: [v for k, v in row.items() if k.startswith(prefix) and not math.isnan(v)]
@@ -184,7 +183,11 @@ def _curves(judged: Sequence[Judged]) -> list[Figure]:
         ("Bounds that the soft value keeps, training", "share", starting("satisfied: "), False),
     ]
     drawn = [(caption, series(of), label, log) for caption, label, of, log in wanted]
-    return [Figure(caption, plots.curves(points, label, log=log)) for caption, points, label, log in drawn if points]
+    return [
+        Figure(caption, plots.curves(points, label, log=log))
+        for caption, points, label, log in drawn
+        if any(points.values())
+    ]
 
 
 def _boxes(judged: Sequence[Judged], class_name: str) -> str:

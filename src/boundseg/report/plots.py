@@ -21,12 +21,15 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, *, l
     """A line per run over the epochs.
 
     Args:
-        series: For each run's name, pairs of an epoch and a value; NaN leaves a gap.
+        series: For each run's name, pairs of an epoch and a value; a run without any is not drawn, and the others
+            keep their colours.
         label: Of the vertical axis.
         log: Whether the vertical axis is logarithmic.
     """
     figure, ax = _figure()
     for i, (name, points) in enumerate(series.items()):
+        if not points:
+            continue
         epochs, values = np.asarray(points, float).T
         style = STYLES[i // len(COLOURS) % len(STYLES)]
         marker = "o" if len(points) == 1 else None
@@ -36,7 +39,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, *, l
     ax.set_xlabel("epoch")
     ax.set_ylabel(label)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return _svg(figure, series)
+    return _svg(figure, [name for name, points in series.items() if points])
 
 
 def boxes(values: Mapping[str, Sequence[float]], label: str) -> str:
