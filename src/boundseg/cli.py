@@ -476,7 +476,7 @@ def _print_columns(title: str, rows: Sequence[dict[str, str]], most: int | None 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in rows[0]:
         numbers = all(row[name][:1].isdigit() for row in rows if row[name])
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        table.add_column(_plain(name), justify="right" if numbers else "left", overflow="fold")
     for row in shown:
         table.add_row(*(_plain(value) for value in row.values()))
     out.print(f"\n{title}", style="bold")

@@ -248,3 +248,13 @@ def test_a_full_mask_of_background_and_ignore_labels_nothing(tiny_dataset: Path)
         change(path, lambda array: np.where(array > 0, IGNORE, 0).astype(np.uint8))
     (message,) = messages(tiny_dataset)
     assert message.startswith("the label set 'full' has no labelled voxel in any of its 10 cases.")
+
+
+def test_a_drawing_with_0_for_not_drawn_is_noted(tiny_dataset: Path) -> None:
+    path = tiny_dataset / "labelsTr_seeds" / "patient1_frame01.nii.gz"
+    image = nib.load(path)
+    drawn = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(np.where(drawn == 3, 0, drawn).astype(np.uint8), image.affine), path)
+    (note,) = [note for note in check(Dataset.open(tiny_dataset)).notes if "are labelled" in note]
+    assert note.startswith("patient1_frame01: 100% of the voxels of the set 'seeds' are labelled, most as background.")
+    assert note.endswith("If 0 means 'not drawn' there, write 3 (ignore) instead.")

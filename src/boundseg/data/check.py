@@ -13,6 +13,8 @@ from boundseg.data.dataset import SPLITS, Dataset
 from boundseg.errors import InputError, PriorsError, Problem
 from boundseg.nearest import did_you_mean
 
+MOSTLY = 0.5  # a weak set of which more is labelled was probably drawn with 0 for "not drawn"
+
 
 @dataclass
 class Findings:
@@ -73,6 +75,11 @@ def _check_volumes(dataset: Dataset, found: Findings, report: Callable[[str], No
             found.labelled[name] = (cases + 1, total + labelled)
             if not labelled and name != "full":
                 found.notes.append(f"{case} has no labelled voxel in the set {name!r}.")
+            if name != "full" and labelled > MOSTLY * labels.size:
+                found.notes.append(
+                    f"{case}: {labelled / labels.size:.0%} of the voxels of the set {name!r} are labelled, most as "
+                    f"{_named(dataset, labels)}. If 0 means 'not drawn' there, write {dataset.ignore} (ignore) instead."
+                )
             if name == "full" and np.any(labels == dataset.ignore):
                 found.notes.append(f"{case}: the full mask holds ignored voxels.")
     for folder in ("labelsTr", "labelsTs", *(f"labelsTr_{name}" for name in dataset.label_sets)):
@@ -128,3 +135,10 @@ def _check_priors(dataset: Dataset, found: Findings, slices: dict[str, int]) -> 
         found.problems += error.problems
         return
     found.problems += problems + priors.problems_with(rows, dataset, slices, path)
+
+
+def _named(dataset: Dataset, labels: np.ndarray) -> str:
+    """The class that most labelled voxels have."""
+    values, counts = np.unique(labels[labels != dataset.ignore], return_counts=True)
+    most = int(values[counts.argmax()])
+    return next(name for name, value in dataset.labels.items() if value == most)
