@@ -488,7 +488,7 @@ def _print_columns(title: str, rows: Sequence[dict[str, str]], most: int | None 
 def _print_table(title: str, rows: Sequence[dict[str, str]]) -> None:
     table = Table(title=title, title_justify="left")
     for i, name in enumerate(rows[0]):
-        table.add_column(name, justify="right" if i else "left", overflow="fold")
+        table.add_column(_plain(name), justify="right" if i else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
     _show(table)

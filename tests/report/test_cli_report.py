@@ -60,6 +60,7 @@ def test_several_runs_are_judged_and_compared(call: Call, runs: list[Path]) -> N
         "slices by the true size",
     ):
         assert words in out
+    assert "true size [mm2]" in out  # square brackets are no markup
     assert "individual - partial" in out
     assert "DSC of volumes, Wilcoxon on patients" in out
 
