@@ -261,3 +261,13 @@ def test_label_values_that_nobody_named_are_refused(tiny_dataset: Path, value: f
     message = rf"frame01.nii.gz holds the values \[{float(value)}\], which dataset.json does not name\.\n.*'Myo': 2"
     with pytest.raises(VolumeError, match=message):
         reread(tiny_dataset, "patient1_frame01", "seeds")
+
+
+def test_a_list_that_names_nobody_is_told_from_a_name_that_is_no_list(tiny_dataset: Path) -> None:
+    path = tiny_dataset / "splits.json"
+    content = json.loads(path.read_text())
+    content["train"].append("patient33")
+    path.write_text(json.dumps(content))
+    fact = "the list 'train' names 'patient33', which is no patient or case; did you mean 'patient3'"
+    with pytest.raises(DatasetError, match=fact):
+        Dataset.open(tiny_dataset).cases_of("train")

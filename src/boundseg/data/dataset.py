@@ -164,7 +164,15 @@ class Dataset:
         """
         try:
             return self.splits.cases(name)
-        except KeyError:
+        except KeyError as error:
+            missing = str(error.args[0])
+            if missing != name:
+                near = did_you_mean(missing, [*self.splits.patients, *self.cases])
+                raise DatasetError(
+                    f"the list {name!r} names {missing!r}, which is no patient or case{near}",
+                    str(self.folder / "splits.json"),
+                    "Mend the name.",
+                ) from None
             known = [*self.splits.lists, *self.splits.patients, *self.cases]
             raise DatasetError(
                 f"{name!r} is no list, patient or case{did_you_mean(name, known)}",
