@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ PATIENTS = {"train": 3, "validation": 1, "test": 1}
 FRAMES = ("frame01", "frame07")
 
 WriteDataset = Callable[..., Path]
+CommandLine = Callable[..., "tuple[int, str, str]"]
 
 
 def oblique_affine(spacing_mm: tuple[float, float, float] = (1.25, 1.5, 8.0)) -> np.ndarray:
@@ -177,6 +179,25 @@ def tiny_dataset(tmp_path: Path, write_dataset: WriteDataset) -> Path:
     ``tags`` (absent where empty), ``individual`` in px and ``volume`` in mL.
     """
     return write_dataset()
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Runs ``boundseg ARGUMENTS`` in this process: exit code, output, errors."""
+    from boundseg.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["boundseg", *map(str, arguments)])
+        capsys.readouterr()
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        shown = capsys.readouterr()
+        return code or 0, shown.out, shown.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ import pytest
 import yaml
 
 from boundseg import __version__
-from boundseg.cli import app, main
+from boundseg.cli import app
+from tests.conftest import CommandLine
 
 VERBS = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
 
@@ -39,21 +40,9 @@ Boundseg = Callable[..., Result]
 
 
 @pytest.fixture
-def boundseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Boundseg:
+def boundseg(command_line: CommandLine) -> Boundseg:
     """Runs ``boundseg ARGUMENTS`` in this process."""
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["boundseg", *map(str, arguments)])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        shown = capsys.readouterr()
-        return Result(code or 0, shown.out, shown.err)
-
-    return run
+    return lambda *arguments: Result(*command_line(*arguments))
 
 
 def config(folder: Path, dataset: Path, labels: str = "seeds", **sections: Any) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,17 @@ from typing import Any
 import pytest
 import torch
 
-from boundseg.cli import main
 from boundseg.training.config import Config
 from boundseg.training.loop import train
+from tests.conftest import CommandLine
 
 Info = Callable[..., "tuple[int, str, str]"]
 
 
 @pytest.fixture
-def info(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Info:
+def info(command_line: CommandLine) -> Info:
     """Runs ``boundseg info ARGUMENTS`` in this process: exit code, output, errors."""
-
-    def run(*arguments: object, before: tuple[str, ...] = ()) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["boundseg", *before, "info", *map(str, arguments)])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        shown = capsys.readouterr()
-        return code or 0, shown.out, shown.err
-
-    return run
+    return lambda *arguments, before=(): command_line(*before, "info", *arguments)
 
 
 @pytest.fixture(scope="module")
