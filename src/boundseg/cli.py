@@ -356,6 +356,7 @@ def evaluate(
     DSC, HD95, ASSD, volumes and kept bounds on cases with full masks; means with 95 % intervals over patients,
     and paired tests (Wilcoxon on patients, Holm) where several runs are named.
     """
+    from boundseg.evaluation.comparable import require_comparable
     from boundseg.evaluation.tables import paired_tests, transposed
     from boundseg.training.evaluate import compare
     from boundseg.training.evaluate import evaluate as evaluate_run
@@ -374,6 +375,7 @@ def evaluate(
                 found[name] = compare(path, references, cases, empty=empty, report=report)
             else:
                 raise RunError(f"{path} is no run folder.", remedy="For a folder of label maps, add --dataset.")
+    require_comparable(found)
     for name, evaluation in found.items():
         _print_table(f"{name}, {cases}: means (95 % intervals over patients)", transposed(evaluation.summary()))
         if rows := evaluation.satisfaction():

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boundseg.constraints import SIZE_UNITS
 from boundseg.data import priors
 from boundseg.data.dataset import Dataset
-from boundseg.data.priors import COLUMNS, UNITS, Prior
+from boundseg.data.priors import COLUMNS, Prior
 from boundseg.errors import InputError, PriorsError
 
 INF = math.inf
@@ -34,7 +35,7 @@ def facts(draw: st.DrawFn, cases: st.SearchStrategy[str] = words, sets: st.Searc
         quantity="size",
         lower=draw(st.sampled_from([lower, -INF])),
         upper=draw(st.sampled_from([upper, INF])),
-        unit=draw(st.sampled_from(UNITS)),
+        unit=draw(st.sampled_from(SIZE_UNITS)),
         set=draw(sets),
         source=draw(st.sampled_from(["", "oracle", 'a "quoted", long one', "größer als 3 mm²"])),
     )
@@ -227,3 +228,11 @@ def test_a_case_that_was_derived_anew_keeps_no_row_of_before() -> None:
     absent = Prior("case1", 0, "LV", "size", 0, 0, "px", "tags", "none labelled")
     other = Prior("case2", 0, "LV", "size", 0, 0, "px", "tags", "none labelled")
     assert priors.merge([absent, other], [], [("tags", "size", "LV", "case1", False)]) == [other]
+
+
+def test_a_size_is_no_length(tmp_path: Path) -> None:
+    path = tmp_path / "priors.csv"
+    path.write_text(f"{','.join(priors.COLUMNS)}\np02,,LV,size,90,110,mm,report,typed by hand\n")
+    with pytest.raises(PriorsError, match=r"p02, LV: a size has no unit 'mm'\.") as caught:
+        priors.read(path)
+    assert "Use one of px, grid_px, mm2, mL, fraction." in str(caught.value)

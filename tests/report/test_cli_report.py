@@ -114,3 +114,18 @@ def test_predictions_with_other_names_or_grids_are_refused_all_at_once(
         "Resample it onto the image's grid.",
     )
     refused(command_line("evaluate", folder), "is no run folder", "add --dataset")
+
+
+def test_folders_judged_on_other_references_are_not_compared(command_line: CommandLine, runs: list[Path]) -> None:
+    path = hearts(runs) / "labelsTr" / "patient4_frame01.nii.gz"
+    config = runs[1] / "config.yaml"
+    elsewhere = Path(shutil.copytree(hearts(runs), runs[1] / "hearts"))
+    image = nib.load(path)
+    changed = np.asarray(image.dataobj).copy()
+    changed[:2] = 1
+    nib.save(nib.Nifti1Image(changed, image.affine), elsewhere / "labelsTr" / path.name)
+    config.write_text(config.read_text().replace(str(hearts(runs)), str(elsewhere)))
+    refused(
+        command_line("evaluate", *runs, "--cases", "validation", "--device", "cpu"),
+        "individual and partial cannot be compared: the references of 1 cases have other sizes (patient4_frame01)",
+    )

@@ -231,6 +231,8 @@ def _impossible(row: Prior) -> list[tuple[str, str]]:
         found.append((fact, SWAP))
     if row.quantity == "size" and row.upper < 0:
         found.append((f"a size cannot be at most {row.upper:g}.", "Give an upper bound of 0 or more."))
+    if row.quantity == "size" and row.unit in UNITS and row.unit not in SIZE_UNITS:
+        found.append((f"a size has no unit {row.unit!r}.", f"Use one of {', '.join(SIZE_UNITS)}."))
     if row.unit not in UNITS:
         found.append((f"{row.unit!r} is no unit{did_you_mean(row.unit, UNITS)}", f"Use one of {', '.join(UNITS)}."))
     return found
