@@ -326,6 +326,11 @@ def _paint_heart(canvas: _Canvas, p: _Patient, contraction: float) -> np.ndarray
     target = np.zeros(p.size, np.uint8)
     for depth, name in ((right, "RV"), (left, "Myo"), (cavity, "LV")):
         target[depth[:, PLANES // 2] > 0] = LABELS[name]
+    # the tip of a contracted cavity can lie between the centres of coarse pixels: the nearest one shows it
+    cut = (np.minimum(inner, below_base)[:, PLANES // 2] > 0).any((1, 2))
+    for index in np.flatnonzero(cut & ~(target == LABELS["LV"]).any((1, 2))):
+        tip = np.unravel_index(cavity[index, PLANES // 2].argmax(), target.shape[1:])
+        target[(index, *tip)] = LABELS["LV"]
     return target
 
 
