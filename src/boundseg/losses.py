@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from boundseg.constraints import Bounds, Constraint, Frame, Groups, Term
+from boundseg.constraints import Bounds, Constraint, Frame, Groups, Memo, Term
 
 Average = Literal["image", "batch", "sum"]
 
@@ -102,6 +102,7 @@ class Objective:
         frame: Frame | None = None,
         volumes: Groups | None = None,
         strength: float = 1.0,
+        t: float | Tensor = 5.0,
     ) -> Loss:
         """Loss of one batch.
 
@@ -113,6 +114,7 @@ class Objective:
             frame: Where the predicted voxels lie in their cases.
             volumes: Which images are slices of one volume; needed by constraints of scope ``volume``.
             strength: The factor ρ on all constraints, for a warm-up.
+            t: The steepness of log-barriers, which grows by a schedule.
 
         Raises:
             ValueError: A constraint speaks of volumes and the batch does not say which images form one.
@@ -122,11 +124,12 @@ class Objective:
         terms: dict[str, Term] = {}
         total = cross_entropy
         probs = two_channels(logits).softmax(1) if asked else logits
+        memo: Memo = {}  # of one batch: constraints that need the same sums share them
         for constraint in asked:
             if constraint.scope == "volume" and volumes is None:
                 raise ValueError(f"the constraint {constraint.name!r} speaks of volumes: give volumes=Groups(…)")
             groups = volumes if constraint.scope == "volume" else None
-            term = constraint(probs, bounds[constraint.name], frame, groups)
+            term = constraint(probs, bounds[constraint.name], frame, groups, t, memo)
             total = total + strength * constraint.weight * term.mean
             terms[constraint.name] = term
         return Loss(total, cross_entropy, terms)

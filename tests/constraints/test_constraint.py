@@ -4,7 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from boundseg.constraints import Bounds, Constraint, Frame, Groups, Relative, Size, Softening, log_hinge
+from boundseg.constraints import (
+    Bounds,
+    Centroid,
+    Constraint,
+    Frame,
+    Groups,
+    Ratio,
+    Relative,
+    Size,
+    Spread,
+    Voxels,
+    log_hinge,
+    size_divergence,
+)
 from tests.constraints.cases import random_frame, soft
 
 INF = torch.inf
@@ -92,16 +105,31 @@ def test_the_softening_is_the_same_in_every_unit(unit: str) -> None:
     frame = Frame(torch.full((2, 1, 1), 1.7), torch.tensor([[1.4, 1.4, 8.0]] * 2))
     in_unit = Size(unit).per_voxel(frame, 64).double().unsqueeze(1)
     bounds = Bounds(torch.tensor([[40.0], [0.0]]) * in_unit, torch.tensor([[50.0], [0.0]]) * in_unit)
-    term = Constraint("size", Size(unit), ((1,),), penalty=log_hinge, scale=Softening(10))(probs, bounds, frame)
+    term = Constraint("size", Size(unit), ((1,),), penalty=log_hinge, scale=Voxels(10))(probs, bounds, frame)
     size_px = probs[:, 1:].sum((2, 3))
     in_px = Bounds(torch.tensor([[40.0], [0.0]]).double(), torch.tensor([[50.0], [0.0]]).double())
     torch.testing.assert_close(term.cost, log_hinge(size_px, in_px, 10.0), rtol=1e-5, atol=1e-8)
 
 
 def test_scales_that_do_not_go_with_a_penalty_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"'image' does not go with log_hinge: give Softening"):
-        Constraint("size", Size(), ((1,),), penalty=log_hinge)
-    with pytest.raises(ValueError, match=r"goes with log_hinge: give \"image\""):
-        Constraint("size", Size(), ((1,),), scale=Softening())
+    with pytest.raises(ValueError, match=r"size: the scale 'image' does not go with log_hinge of Size: give Voxels"):
+        Constraint("size", Size(), ((1,),), penalty=log_hinge, scale="image")
+    with pytest.raises(ValueError, match=r"'image' does not go with quadratic of Centroid: give Relative\(…\) or a numb"):
+        Constraint("centre", Centroid(), ((1,),), scale="image")
+    with pytest.raises(ValueError, match=r"log_hinge of Spread needs a scale in the unit of the bounds: give a number"):
+        Constraint("spread", Spread(), ((1,),), penalty=log_hinge)
     with pytest.raises(ValueError, match=r"sharpness = 0\.5: probabilities are sharpened by 1"):
         Constraint("size", Size(), ((1,),), sharpness=0.5)
+
+
+def test_a_penalty_outside_of_its_domain_names_those_that_go() -> None:
+    with pytest.raises(ValueError, match=r"centre: log_hinge prices values that are never negative, and those of Cent"):
+        Constraint("centre", Centroid(), ((1,),), penalty=log_hinge, scale=1.0)
+    with pytest.raises(ValueError, match=r"size_divergence prices shares of a whole, .*: use quadratic, linear, huber"):
+        Constraint("size", Size("mL"), ((1,),), penalty=size_divergence)
+    assert Constraint("share", Size("fraction"), ((0,), (1,)), penalty=size_divergence)
+
+
+def test_pairs_are_asked_for_in_pairs() -> None:
+    with pytest.raises(ValueError, match=r"ratio: it measures regions by 2, and was given 1"):
+        Constraint("ratio", Ratio(), ((1,),))

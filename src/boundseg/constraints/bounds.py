@@ -44,6 +44,53 @@ class Bounds:
         return cls(lower, -lower)
 
     @classmethod
+    def at_least(cls, lower: Float[Tensor, "*n"]) -> Bounds:
+        """One-sided: nothing is known above."""
+        return cls(lower, torch.full_like(lower, torch.inf))
+
+    @classmethod
+    def at_most(cls, upper: Float[Tensor, "*n"]) -> Bounds:
+        """One-sided: nothing is known below."""
+        return cls(torch.full_like(upper, -torch.inf), upper)
+
+    @classmethod
+    def around(cls, value: Float[Tensor, "*n"], relative: float = 0.0, absolute: float = 0.0) -> Bounds:
+        """A measured value and a margin: ``value ± (relative |value| + absolute)`` (Kervadec et al. 2019, eq. 7).
+
+        Without a margin it is an equality, a = b.
+
+        Args:
+            value: In the descriptor's unit.
+            relative: Share of the value, 0.1 in the paper.
+            absolute: In the unit of the value.
+
+        Raises:
+            BoundsError: A value is NaN: where a value is promised, one must be there.
+        """
+        margin = relative * value.abs() + absolute
+        return cls(value - margin, value + margin)
+
+    @classmethod
+    def tags(
+        cls,
+        present: Bool[Tensor, "*n"],
+        image: float,
+        known: Bool[Tensor, "*n"] | None = None,
+        least: float = 1.0,
+    ) -> Bounds:
+        """Image tags as bounds on sizes (Kervadec et al. 2019, eq. 5).
+
+        Args:
+            present: Where the class is in the image: ``least <= size <= image``; where it is not, ``size = 0``.
+            image: The size of an image, |Ω|, in the unit of the bounds.
+            known: Where the tag is known at all; left out, everywhere.
+            least: The smallest size of a class that is present.
+        """
+        lower = torch.where(present, least, torch.zeros_like(present, dtype=torch.get_default_dtype()))
+        bounds = cls(lower, torch.where(present, image, torch.zeros_like(lower)))
+        return bounds if known is None else bounds.only(known)
+
+    @classmethod
     def concatenate(cls, parts: Sequence[Bounds]) -> Bounds:
         """The rows of several bounds, one after the other."""
         return cls(torch.cat([p.lower for p in parts]), torch.cat([p.upper for p in parts]))
@@ -63,6 +110,15 @@ class Bounds:
                 f"bounds {index}: the lower bound {lower:g} {fact} (upper bound {upper:g}).",
                 remedy="Swap them, or write an unknown side as -inf or inf.",
             )
+
+    @staticmethod
+    def _like(lower: Tensor, upper: Tensor) -> Bounds:
+        """What follows from bounds that were checked: a second look would read values, as no compiled or batched
+        function may."""
+        bounds = object.__new__(Bounds)
+        object.__setattr__(bounds, "lower", lower)
+        object.__setattr__(bounds, "upper", upper)
+        return bounds
 
     @property
     def known(self) -> Bool[Tensor, "*n"]:
@@ -100,11 +156,25 @@ class Bounds:
             grows: The descriptor's :attr:`~boundseg.constraints.Descriptor.grows`.
         """
         upper = self.upper if grows else self.upper.where(whole, torch.inf)
-        return Bounds(self.lower.where(whole, -torch.inf), upper)
+        return self._like(self.lower.where(whole, -torch.inf), upper)
+
+    def only(self, where: Bool[Tensor, "*#n"]) -> Bounds:
+        """The same bounds there, and unknown elsewhere."""
+        return self._like(self.lower.where(where, -torch.inf), self.upper.where(where, torch.inf))
+
+    def widened(self, relative: float = 0.0, absolute: float = 0.0) -> Bounds:
+        """Bounds with a margin on both sides, a share of each bound and a number in their unit.
+
+        Raises:
+            BoundsError: A negative margin has pushed a lower bound over its upper one.
+        """
+        lower = self.lower - (relative * self.lower.abs() + absolute)
+        return Bounds(lower, self.upper + (relative * self.upper.abs() + absolute))
+
+    def times(self, factor: float | Float[Tensor, "*#n"]) -> Bounds:
+        """The same bounds in another unit, of which one old unit holds ``factor`` > 0."""
+        return self._like(self.lower * factor, self.upper * factor)
 
     def to(self, device: torch.device | str) -> Bounds:
         """The same bounds on another device."""
-        return Bounds(
-            self.lower.to(device, non_blocking=True),
-            self.upper.to(device, non_blocking=True),
-        )
+        return self._like(self.lower.to(device, non_blocking=True), self.upper.to(device, non_blocking=True))

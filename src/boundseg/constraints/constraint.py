@@ -2,51 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from boundseg.constraints.bounds import Bounds
-from boundseg.constraints.descriptors.descriptor import Descriptor
+from boundseg.constraints.descriptors import Descriptor
+from boundseg.constraints.descriptors.descriptor import Counting, Partial
+from boundseg.constraints.descriptors.measure import group_sums
 from boundseg.constraints.frame import Frame
 from boundseg.constraints.groups import Groups
-from boundseg.constraints.penalties import Penalty, log_hinge, quadratic, relative_scale
+from boundseg.constraints.penalties import PENALTIES, Penalty, needs, priced, quadratic
+from boundseg.constraints.scale import Kind, Scale, Voxels, explained, kind, resolve
 
 Scope = Literal["slice", "volume"]
-
-
-@dataclass(frozen=True)
-class Relative:
-    """Costs relative to the violated bound; see :func:`~boundseg.constraints.relative_scale`."""
-
-    floor: float
-
-
-@dataclass(frozen=True)
-class Softening:
-    """The softening of :func:`~boundseg.constraints.log_hinge`, in predicted voxels whatever the bounds' unit."""
-
-    voxels: float = 10.0
+Memo = dict[Hashable, Tensor]
 
 
 @dataclass(frozen=True)
 class Term:
-    """What a constraint found in a batch, a row per group and a column per region.
+    """What a constraint found in a batch, a row per group and a column per region (or pair of regions).
 
     Attributes:
-        value: The descriptor's values.
-        bounds: What holds for them; sides that do not hold of a part that was seen are unknown here.
+        value: The descriptor's values; 0 where undefined.
+        bounds: What holds for them; sides that do not hold of a part that was seen, or of a value that is undefined,
+            are unknown here.
         cost: The penalty.
-        per_voxel: What one predicted voxel adds to the value, for each group.
+        tolerance: What one predicted voxel adds to the value, for each group; 0 where voxels do not count.
     """
 
-    value: Float[Tensor, "G R"]
+    value: Float[Tensor, "G R *components"]
     bounds: Bounds
-    cost: Float[Tensor, "G R"]
-    per_voxel: Float[Tensor, "G 1"]
+    cost: Float[Tensor, "G R *components"]
+    tolerance: Float[Tensor, "..."]
 
     @property
     def mean(self) -> Float[Tensor, ""]:
@@ -54,9 +47,9 @@ class Term:
         return self.bounds.mean(self.cost)
 
     @property
-    def satisfied(self) -> Bool[Tensor, "G R"]:
+    def satisfied(self) -> Bool[Tensor, "G R *components"]:
         """Where bounds are known and kept, to one predicted voxel: a soft size never reaches 0."""
-        return self.bounds.known & self.bounds.satisfied(self.value, self.per_voxel)
+        return self.bounds.known & self.bounds.satisfied(self.value, self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -67,20 +60,22 @@ class Constraint:
         name: How reports call it.
         descriptor: What is measured, such as :class:`~boundseg.constraints.Size`.
         regions: The measured regions, each a tuple of class indices: ``((3,),)`` is class 3, ``((2, 3),)``
-            the union of classes 2 and 3.
+            the union of classes 2 and 3, ``((1,), (2,))`` two regions, or one pair for a ratio or a distance.
         scope: Whether the bounds belong to single images (``slice``) or to all slices of a volume.
-        penalty: What a violation costs.
-        scale: What the cost is divided by. ``image``: violations are counted in predicted pixels, whatever
-            the unit of the bounds, and the cost is divided by the pixels of one image, as in the published
-            code. :class:`Relative`: by the violated bound. Or a number. For ``log_hinge``, what is added to
-            value and bounds before their logarithm: :class:`Softening`, or a number in the unit of the bounds.
+        penalty: What a violation costs, one of :data:`~boundseg.constraints.PENALTIES` or a function like them.
+        scale: By what violations are measured, the penalty's third argument. ``image``: they are counted in
+            predicted voxels, whatever the unit of the bounds, and the cost is divided by the voxels of one image, as
+            in the published code. :class:`Relative`: by the violated bound. :class:`Voxels`: by so many predicted
+            voxels. Or a number in the unit of the bounds (for ``quadratic``, in the unit squared). Left out, it is
+            what the penalty declares first, or 1 where voxels do not add up to the value, as with a centroid.
         weight: The factor λ; the paper's is 1e-2.
         sharpness: Exponent τ >= 1 of the probabilities that are measured, S^τ / Σ S^τ: the softmax
             of τ times the logits. A soft size leaks, since many faint pixels weigh as much as a few clear ones;
             with τ = 2 the measured region is closer to the hard one.
 
     Raises:
-        ValueError: A scale that does not go with the penalty, or a sharpness below 1.
+        ValueError: A penalty that cannot price the descriptor's values, a scale that does not go with either, regions
+            that are no pairs where pairs are measured, or a sharpness below 1.
     """
 
     name: str
@@ -88,30 +83,32 @@ class Constraint:
     regions: tuple[tuple[int, ...], ...]
     scope: Scope = "slice"
     penalty: Penalty = quadratic
-    scale: Literal["image"] | Relative | Softening | float = "image"
+    scale: Scale | None = None
     weight: float = 1e-2
     sharpness: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.penalty is log_hinge and isinstance(self.scale, (Relative, str)):
-            raise ValueError(f"the scale {self.scale!r} does not go with log_hinge: give Softening(…) or a number")
-        if self.penalty is quadratic and isinstance(self.scale, Softening):
-            raise ValueError(f'the scale {self.scale!r} goes with log_hinge: give "image", Relative(…) or a number')
+        self._require_a_pairing()
+        arity = self.descriptor.traits.arity
+        if len(self.regions) % arity:
+            raise ValueError(f"{self.name}: it measures regions by {arity}, and was given {len(self.regions)}")
         if not self.sharpness >= 1:
             raise ValueError(f"sharpness = {self.sharpness:g}: probabilities are sharpened by 1 (not at all) or more")
 
-    def measure(self, probs: Float[Tensor, "B K *space"], frame: Frame, groups: Groups) -> Float[Tensor, "G R"]:
-        """The descriptor's values, one per group and region."""
-        return self.descriptor.value(groups.add(self.sums(probs, frame)))
+    def measure(
+        self, probs: Float[Tensor, "B K *space"], frame: Frame, groups: Groups, memo: Memo | None = None
+    ) -> Float[Tensor, "G R *components"]:
+        """The descriptor's values, one per group and region.
+
+        Args:
+            memo: What was measured of the same probabilities, frame and groups before; constraints that share it
+                share their passes over the probabilities.
+        """
+        return self.descriptor.value(self._group_sums(probs, frame, groups, {} if memo is None else memo))
 
     def sums(self, probs: Float[Tensor, "B K *space"], frame: Frame) -> Float[Tensor, "B R S"]:
         """The descriptor's sums, for each image and region; to be added within groups, chunks or ranks."""
-        if self.sharpness != 1:
-            # float32: squares of probabilities vanish in half precision
-            powers = probs.pow(self.sharpness) if probs.dtype == torch.float64 else probs.float().pow(self.sharpness)
-            probs = powers / powers.sum(1, keepdim=True)
-        regions = torch.stack([_union(probs, classes) for classes in self.regions], dim=1)
-        return self.descriptor.sums(regions, frame)
+        return self.descriptor.sums(self._regions(probs, {}), self._own(frame))
 
     def __call__(
         self,
@@ -119,38 +116,110 @@ class Constraint:
         bounds: Bounds,
         frame: Frame | None = None,
         groups: Groups | None = None,
+        t: float | Tensor = 5.0,
+        memo: Memo | None = None,
     ) -> Term:
         """Measures a batch and prices its violations.
 
         Args:
             probs: Probabilities of all classes, 2D or 3D.
-            bounds: ``[G, R]``, a row per group and a column per region, in the descriptor's unit.
+            bounds: ``[G, R]``, a row per group and a column per region (or pair, with further dimensions where the
+                descriptor has components), in the descriptor's unit.
             frame: Where the voxels lie in their cases; left out, each counts once and all is seen.
             groups: What belongs together; left out, every image is by itself.
+            t: The steepness of a log-barrier; other penalties have none.
+            memo: As in :meth:`measure`.
         """
         frame = frame or Frame.plain(len(probs), probs.ndim - 2, probs.device)
         groups = groups or Groups.each(len(probs), probs.device)
-        value = self.measure(probs, frame, groups)
-        bounds = bounds.seen_in_part(self._whole(frame, groups), grows=self.descriptor.grows)
-        pixels = probs[0, 0].numel()
-        per_voxel = groups.mean(self.descriptor.per_voxel(frame, pixels)).unsqueeze(1)
-        scale = self._scale(value, bounds, pixels, per_voxel)
-        return Term(value, bounds, self.penalty(value, bounds, scale), per_voxel)
+        sums = self._group_sums(probs, frame, groups, {} if memo is None else memo)
+        value = self.descriptor.value(sums)
+        traits = self.descriptor.traits
+        bounds = bounds.seen_in_part(_like(self._whole(frame, groups), value), grows=traits.grows)
+        if traits.partial:
+            bounds = bounds.only(cast(Partial, self.descriptor).defined(sums))
+        tolerance = self._tolerance(frame, groups, probs[0, 0].numel(), value)
+        declared = needs(self.penalty)
+        scale = resolve(self._scale, declared.power, value, bounds, probs[0, 0].numel(), tolerance)
+        options: dict[str, Any] = {"t": t} if declared.barrier else {}
+        return Term(value, bounds, self.penalty(value, bounds, scale, **options), tolerance)
+
+    def _group_sums(self, probs: Tensor, frame: Frame, groups: Groups, memo: Memo) -> Tensor:
+        key = (self.descriptor.traits.shared or self.descriptor, self.regions, self.sharpness, self.scope)
+        if key not in memo:
+            memo[key] = group_sums(self.descriptor, self._regions(probs, memo), self._own(frame), groups)
+        return memo[key]
+
+    def _regions(self, probs: Tensor, memo: Memo) -> Tensor:
+        key = (self.regions, self.sharpness)
+        if key not in memo:
+            if self.sharpness != 1:
+                # float32: squares of probabilities vanish in half precision
+                powers = (probs if probs.dtype == torch.float64 else probs.float()).pow(self.sharpness)
+                probs = powers / powers.sum(1, keepdim=True)
+            memo[key] = torch.stack([_union(probs, classes) for classes in self.regions], dim=1)
+        return memo[key]
+
+    def _own(self, frame: Frame) -> Frame:
+        return frame.in_plane() if self.scope == "slice" else frame
 
     def _whole(self, frame: Frame, groups: Groups) -> Tensor:
         if frame.whole is None:
             seen = torch.ones(len(groups.index), len(self.regions), dtype=torch.bool, device=groups.index.device)
         else:
             seen = torch.stack([frame.whole[:, list(classes)].all(1) for classes in self.regions], dim=1)
-        return groups.whole(seen)
+        return groups.whole(seen.reshape(len(seen), -1, self.descriptor.traits.arity).all(2))
 
-    def _scale(self, value: Tensor, bounds: Bounds, pixels: int, per_voxel: Tensor) -> float | Tensor:
-        if isinstance(self.scale, Relative):
-            return relative_scale(value.detach(), bounds, self.scale.floor)
-        if isinstance(self.scale, Softening):
-            return self.scale.voxels * per_voxel
-        return pixels * per_voxel.square() if self.scale == "image" else self.scale
+    def _tolerance(self, frame: Frame, groups: Groups, pixels: int, value: Tensor) -> Tensor:
+        if not self.descriptor.traits.counts:
+            return value.new_zeros(())
+        per_voxel = groups.mean(cast(Counting, self.descriptor).per_voxel(frame, pixels))
+        return _like(per_voxel.unsqueeze(1), value)
+
+    @property
+    def _kinds(self) -> tuple[Kind, ...]:
+        counts = self.descriptor.traits.counts
+        return tuple(k for k in needs(self.penalty).scales if counts or k in ("relative", "number"))
+
+    @property
+    def _scale(self) -> Scale:
+        if self.scale is not None:
+            return self.scale
+        defaults: dict[Kind, Scale] = {"image": "image", "voxels": Voxels()}
+        return defaults.get(self._kinds[0], 1.0)
+
+    def _require_a_pairing(self) -> None:
+        penalty, of = _name(self.penalty), type(self.descriptor).__name__
+        able = priced(self.descriptor.traits.domain)
+        if penalty in PENALTIES and penalty not in able:
+            needed = {"amount": "values that are never negative", "share": "shares of a whole"}
+            raise ValueError(
+                f"{self.name}: {penalty} prices {needed[needs(self.penalty).domain]}, and those of {of} are not: "
+                f"use {', '.join(able)}"
+            )
+        if self.scale is not None and kind(self.scale) not in self._kinds:
+            raise ValueError(
+                f"{self.name}: the scale {self.scale!r} does not go with {penalty} of {of}: "
+                f"give {explained(self._kinds)}"
+            )
+        declared = needs(self.penalty).scales
+        if self.scale is None and declared[0] == "voxels" and "voxels" not in self._kinds:
+            raise ValueError(
+                f"{self.name}: {penalty} of {of} needs a scale in the unit of the bounds: give {explained(self._kinds)}"
+            )
+
+
+def _name(penalty: Penalty) -> str:
+    while isinstance(penalty, partial):
+        penalty = penalty.func
+    named = (name for name, known in PENALTIES.items() if known is penalty)
+    return next(named, getattr(penalty, "__name__", repr(penalty)))
 
 
 def _union(probs: Tensor, classes: tuple[int, ...]) -> Tensor:
     return probs[:, classes[0]] if len(classes) == 1 else probs[:, list(classes)].sum(1)
+
+
+def _like(rows: Tensor, value: Tensor) -> Tensor:
+    """With further dimensions for the components of a value."""
+    return rows.reshape(*rows.shape, *([1] * (value.ndim - rows.ndim)))

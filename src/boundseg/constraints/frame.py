@@ -2,38 +2,76 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
+
+LengthUnit = Literal["px", "mm"]
 
 
 @dataclass(frozen=True)
 class Frame:
     """What preparation and augmentation did to the case, for each image of a batch.
 
-    A bound is a statement about the case as it lies on disk. Whatever resampled, padded, cropped or stretched
-    it on the way to the network is written here, so that a descriptor of the prediction is a descriptor of
-    the case and no bound is ever rewritten.
+    A bound is a statement about the case as it lies on disk. Whatever resampled, padded, cropped, turned or
+    stretched it on the way to the network is written here, so that a descriptor of the prediction is a
+    descriptor of the case and no bound is ever rewritten.
 
     Attributes:
         weight: How many of the case's voxels each predicted voxel stands for (:math:`|\\det J|`); 0 in
             padding. Dimensions of size 1 broadcast, so that a batch without padding needs ``[B, 1, 1]``.
-        spacing_mm: Size in mm of the case's voxels, the predicted axes first; a slice's thickness comes last.
-            None where it is not known: then sizes cannot be measured in mm2 or mL.
+        spacing_mm: Size in mm of the case's voxels along the case's axes: for slices, the two axes of the slice
+            and then its thickness. None where it is not known: then nothing can be measured in mm, mm2 or mL.
         whole: Per class, whether the prediction covers all of the class in this image. None means that it
             does. A centre crop covers a part, unless the part left out is declared to hold none of the class.
+        affine: ``[A | b]``: the predicted voxel of index i lies at ``A i + b``, in voxels of the case, the centre
+            of whose first voxel is 0. For a slice of a volume D = 3 and the last index is 0, so that the last
+            column of A is one step to the next slice. None: predicted and case voxels are the same.
+        image: The case's image at the predicted voxels, in the case's own intensities, before any augmentation
+            of intensities; for descriptors that read it.
+        bands: For each direction, the number of the band of a bounding box in which a voxel lies, 0 outside; see
+            :func:`~boundseg.constraints.box_bands`.
+        halo: How many voxels at the end of each predicted axis belong to the next chunk of the case and are here
+            as neighbours only; empty means none.
+        centre: For each image and region, about what squares are summed. It changes no value, but float32 keeps
+            its digits where it lies near the region's own centre; :meth:`Constraint.measure` fills it in.
     """
 
     weight: Float[Tensor, "B *#space"]
     spacing_mm: Float[Tensor, "B axes"] | None = None
     whole: Bool[Tensor, "B K"] | None = None
+    affine: Float[Tensor, "B D columns"] | None = None
+    image: Float[Tensor, "B C *image"] | None = None
+    bands: Integer[Tensor, "B directions *image"] | None = None
+    halo: tuple[int, ...] = ()
+    centre: Float[Tensor, "B R n"] | None = None
 
     @classmethod
     def plain(cls, batch: int, space_dims: int, device: torch.device | None = None) -> Frame:
         """The case itself: every voxel counts once and everything is seen."""
         return cls(torch.ones(batch, *([1] * space_dims), device=device))
+
+    @classmethod
+    def at(
+        cls,
+        affine: Float[Tensor, "B D columns"],
+        space_dims: int,
+        spacing_mm: Float[Tensor, "B axes"] | None = None,
+        inside: Bool[Tensor, "B *space"] | None = None,
+    ) -> Frame:
+        """A grid that was moved over the case by an affine map, as an augmentation does.
+
+        Args:
+            affine: See the attribute.
+            space_dims: How many axes a prediction has.
+            spacing_mm: See the attribute.
+            inside: Which predicted voxels lie inside of the case; left out, all of them.
+        """
+        weight = torch.linalg.det(affine[:, :, :-1]).abs().reshape(-1, *([1] * space_dims))
+        return cls(weight if inside is None else weight * inside, spacing_mm, affine=affine)
 
     @property
     def voxels_per_voxel(self) -> Float[Tensor, " B"]:
@@ -41,11 +79,61 @@ class Frame:
         weight = self.weight.flatten(1)
         return weight.sum(1) / (weight > 0).sum(1).clamp(min=1)
 
+    def in_plane(self) -> Frame:
+        """The frame of slices as images of two axes: what a bound per slice speaks of."""
+        if self.affine is None or self.affine.shape[1] == self.weight.ndim - 1:
+            return self
+        return replace(self, affine=self.affine[:, :-1, [0, 1, 3]])
+
+    def affine_in(self, unit: LengthUnit, space_dims: int, dtype: torch.dtype) -> Float[Tensor, "B D columns"]:
+        """The affine map to positions in voxels (``px``) or mm of the case.
+
+        Raises:
+            ValueError: ``mm`` without a spacing.
+        """
+        affine = self.affine
+        if affine is None:
+            eye = torch.eye(space_dims, space_dims + 1, dtype=dtype, device=self.weight.device)
+            affine = eye.expand(len(self.weight), -1, -1)
+        affine = affine.to(dtype)
+        return affine if unit == "px" else affine * self.spacing("mm", affine.shape[1]).to(dtype).unsqueeze(2)
+
+    def spacing(self, unit: str, axes: int) -> Float[Tensor, "B n"]:
+        """The case's spacing along its first axes, for a value in that unit.
+
+        Raises:
+            ValueError: It is not given, or of fewer axes.
+        """
+        if self.spacing_mm is None:
+            raise ValueError(f"a value in {unit} needs the frame's spacing_mm, which is not given")
+        if self.spacing_mm.shape[1] < axes:
+            found = self.spacing_mm.shape[1]
+            raise ValueError(f"a value in {unit} needs a spacing_mm of {axes} axes, and the frame's has {found}")
+        return self.spacing_mm[:, :axes]
+
+    def coordinates(self, space: torch.Size, unit: LengthUnit = "px") -> Float[Tensor, "B D *space"]:
+        """Where each predicted voxel lies in the case; 0 is the centre of the case's first voxel.
+
+        Args:
+            space: The predicted axes' lengths.
+            unit: Voxels of the case, or mm.
+        """
+        affine = self.affine_in(unit, len(space), self.weight.dtype)
+        lines = [torch.arange(n, dtype=affine.dtype, device=affine.device) for n in space]
+        index = torch.stack(torch.meshgrid(*lines, indexing="ij"))
+        steps = torch.einsum("bdi,i...->bd...", affine[:, :, : len(space)], index)
+        return steps + affine[:, :, -1].reshape(*affine.shape[:2], *([1] * len(space)))
+
+    def owned(self, voxels: Tensor) -> Tensor:
+        """Leaves the halo out of a tensor whose last axes are the predicted ones."""
+        for axis, width in enumerate(reversed(self.halo), 1):
+            # a broadcast axis of length 1 stands for the owned voxels as well
+            if width and voxels.shape[-axis] > 1:
+                voxels = voxels.narrow(-axis, 0, voxels.shape[-axis] - width)
+        return voxels
+
     def to(self, device: torch.device | str) -> Frame:
         """The same frame on another device."""
-        spacing, whole = self.spacing_mm, self.whole
-        return Frame(
-            self.weight.to(device, non_blocking=True),
-            None if spacing is None else spacing.to(device, non_blocking=True),
-            None if whole is None else whole.to(device, non_blocking=True),
-        )
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: x.to(device, non_blocking=True) for name, x in held.items() if isinstance(x, Tensor)}
+        return Frame(**(held | moved))

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from boundseg.constraints import PENALTIES, Constraint, Relative, Size, Softening
+from boundseg.constraints import PENALTIES, Constraint, Relative, Size, Voxels
 from boundseg.data import priors
 from boundseg.data.batches import TaughtCase
 from boundseg.data.dataset import Dataset
@@ -171,9 +171,9 @@ def demands(entry: SupervisionConfig, dataset: Dataset) -> list[Demand]:
     return found
 
 
-def _scale(size: SizeConfig) -> Literal["image"] | Relative | Softening | float:
+def _scale(size: SizeConfig) -> Literal["image"] | Relative | Voxels | float:
     if size.softening is not None:
-        return Softening(size.softening)
+        return Voxels(size.softening)
     if size.floor is not None:
         return Relative(size.floor)
     assert size.scale is not None and size.scale != "relative", "the config has checked what goes with what"

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from boundseg.constraints.descriptors.descriptor import Traits
+from boundseg.constraints.descriptors.measure import measure
 from boundseg.constraints.frame import Frame
 
 SizeUnit = Literal["px", "grid_px", "mm2", "mL", "fraction"]
@@ -32,33 +34,34 @@ class Size:
         if self.unit not in SIZE_UNITS:
             raise ValueError(f"a size has no unit {self.unit!r}: choose one of {', '.join(SIZE_UNITS)}")
 
+    @property
+    def traits(self) -> Traits:
+        share = self.unit == "fraction"
+        return Traits("share" if share else "amount", grows=not share, counts=True, shared=("size", self.unit))
+
     def __call__(self, probs: Float[Tensor, "B R *space"], frame: Frame | None = None) -> Float[Tensor, "B R"]:
         """Sizes of every region of every image on its own, ``[B, R]``.
 
         Args:
             probs: Probabilities after softmax (or any soft or hard region), 2D or 3D.
-            frame: Where the voxels lie in their case; left out, each counts once.
+            frame: Where the voxels lie in their cases; left out, each counts once.
         """
-        if frame is None:
-            frame = Frame.plain(len(probs), probs.ndim - 2, probs.device)
-        return self.value(self.sums(probs, frame))
-
-    @property
-    def grows(self) -> bool:
-        return self.unit != "fraction"
+        return measure(self, probs, frame)
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R S"]:
         # float32: a foreground of 256 x 256 pixels overflows float16 (max 65504) and bf16 cannot count it
         probs = probs if probs.dtype == torch.float64 else probs.float()
         if self.unit == "grid_px":
-            return probs.flatten(2).sum(2, keepdim=True)
+            return frame.owned(probs).flatten(2).sum(2, keepdim=True)
         weight = frame.weight.to(probs.dtype).unsqueeze(1)
         uniform = weight[0].numel() == 1
         size = (
-            probs.flatten(2).sum(2) * weight.flatten(1) if uniform else (probs * weight).flatten(2).sum(2)
+            frame.owned(probs).flatten(2).sum(2) * weight.flatten(1)
+            if uniform
+            else frame.owned(probs * weight).flatten(2).sum(2)
         ).unsqueeze(2)
         if self.unit == "fraction":
-            image = weight.expand(-1, 1, *probs.shape[2:]).flatten(2).sum(2, keepdim=True)
+            image = frame.owned(weight.expand(-1, 1, *probs.shape[2:])).flatten(2).sum(2, keepdim=True)
             return torch.cat([size, image.expand_as(size)], dim=2)
         return size * self._per_case_voxel(frame).to(probs.dtype)[:, None, None]
 
@@ -80,8 +83,6 @@ class Size:
         """The size of one of the case's voxels in this unit, [B]."""
         if self.unit == "px":
             return frame.weight.new_ones(len(frame.weight))
-        if frame.spacing_mm is None:
-            raise ValueError(f"a size in {self.unit} needs the frame's spacing_mm, which is not given")
         if self.unit == "mm2":
-            return frame.spacing_mm[:, :2].prod(1)
-        return frame.spacing_mm[:, :3].prod(1) / 1000
+            return frame.spacing("mm2", 2).prod(1)
+        return frame.spacing("mL", 3).prod(1) / 1000

@@ -1,0 +1,151 @@
+"""Bounding boxes as constraints: nothing outside, every side touched, the inside filled to a share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from boundseg.constraints.bounds import Bounds
+from boundseg.constraints.descriptors.descriptor import Traits
+from boundseg.constraints.descriptors.measure import measure
+from boundseg.constraints.frame import Frame
+
+
+@dataclass(frozen=True)
+class BoxTightness:
+    r"""The size of a region within each band of its bounding box.
+
+    .. math:: V_s = \sum_{p \in s} w_p S_p \geq |s|
+
+    A box is tight: every line of voxels that crosses it from side to side meets the region at least once, and so a
+    band of n such lines holds at least n voxels of it (Kervadec, Dolz, Wang, Granger, Ben Ayed, MIDL 2020, eq. 3).
+    Bands of several lines are easier to keep for a soft region than single lines, and forgive a box that is drawn a
+    little too large. The bands are in the frame, :func:`box_bands` makes them, :func:`box_bounds` their bounds.
+
+    Args:
+        bands: How many bands a direction has at most, as given to both.
+    """
+
+    bands: int
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(domain="amount", grows=True, counts=True)
+
+    def __call__(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R bands"]:
+        """Sizes in each band, those of the first direction first."""
+        return measure(self, probs, frame)
+
+    def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R S"]:
+        mass, bands = _mass(probs, frame), _bands(frame)
+        index = frame.owned(bands).flatten(2).long().unsqueeze(1)
+        shape = (*mass.shape[:2], index.shape[2], -1)
+        sums = mass.new_zeros(*shape[:3], self.bands + 1)
+        within = sums.scatter_add(3, index.expand(shape), mass.flatten(2).unsqueeze(2).expand(shape))
+        return within[..., 1:].flatten(2)
+
+    def value(self, sums: Float[Tensor, "G R S"]) -> Float[Tensor, "G R S"]:
+        return sums
+
+    def per_voxel(self, frame: Frame, voxels: int) -> Float[Tensor, " B"]:
+        return frame.voxels_per_voxel
+
+
+@dataclass(frozen=True)
+class BoxSize:
+    """The size of a region inside, or outside, of its bounding box.
+
+    With an upper bound of 0 outside it says that elsewhere is empty. Inside, a box is filled to a share that is
+    roughly known of most organs: an ellipse fills π / 4 of its box.
+
+    Args:
+        part: ``inside`` or ``outside`` of the box.
+        unit: ``px``, voxels of the case, or ``fraction`` of that part.
+    """
+
+    part: Literal["inside", "outside"] = "outside"
+    unit: Literal["px", "fraction"] = "px"
+
+    @property
+    def traits(self) -> Traits:
+        px = self.unit == "px"
+        return Traits(domain="amount", grows=px, counts=px)
+
+    def __call__(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R"]:
+        """Sizes of every region of every image on its own."""
+        return measure(self, probs, frame)
+
+    def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R 2"]:
+        mass = _mass(probs, frame)
+        chosen = frame.owned(_bands(frame)[:, :1] > 0)
+        chosen = chosen if self.part == "inside" else ~chosen
+        area = frame.owned(frame.weight.to(mass.dtype).unsqueeze(1)) * chosen
+        size = torch.where(chosen, mass, 0).flatten(2).sum(2)
+        return torch.stack([size, area.flatten(2).sum(2).expand_as(size)], dim=2)
+
+    def value(self, sums: Float[Tensor, "G R 2"]) -> Float[Tensor, "G R"]:
+        if self.unit == "px":
+            return sums[..., 0]
+        return sums[..., 0] / sums[..., 1].clamp(min=torch.finfo(sums.dtype).tiny)
+
+    def per_voxel(self, frame: Frame, voxels: int) -> Float[Tensor, " B"]:
+        return frame.voxels_per_voxel
+
+
+def box_bands(
+    box: Integer[Tensor, "B D 2"], space: tuple[int, ...], width: int, lines: Tensor | None = None
+) -> Integer[Tensor, "B D *space"]:
+    """Numbers the bands of bounding boxes, direction by direction; 0 is outside.
+
+    The last band takes the lines that are left over, so that none is narrower than ``width`` unless the box is. The
+    map goes with the image like a label: cropped, flipped, turned, resampled to the nearest voxel.
+
+    Args:
+        box: First line and the one after the last, along each axis; an empty box (0, 0) has no bands.
+        space: Lengths of the axes.
+        width: Lines of a band, in voxels.
+        lines: Left out, the axes' own; else ``[B, D, *space]``, where each voxel lies in the grid of the box.
+    """
+    if lines is None:
+        axes = [torch.arange(n, device=box.device) for n in space]
+        lines = torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(box), -1, *space)
+    first, after = (box[..., side].reshape(*box.shape[:2], *([1] * len(space))) for side in (0, 1))
+    nearest = (lines + 0.5).floor().long() if lines.is_floating_point() else lines
+    inside = ((nearest >= first) & (nearest < after)).all(1, keepdim=True)
+    last = ((after - first) // width).clamp(min=1)
+    return torch.where(inside, torch.minimum((nearest - first) // width, last - 1) + 1, 0)
+
+
+def box_bounds(box: Integer[Tensor, "B D 2"], width: int, bands: int) -> Bounds:
+    """At least as many voxels in each band as it has lines; unknown for bands that a box does not have.
+
+    Args:
+        box: As given to :func:`box_bands`.
+        width: Lines of a band.
+        bands: How many bands a direction has at most.
+
+    Returns:
+        ``[B, 1, D * bands]``, for :class:`BoxTightness` of one region.
+    """
+    length = box[..., 1] - box[..., 0]
+    count = (length // width).clamp(min=1)
+    number = torch.arange(bands, device=box.device)
+    lines = torch.where(number < count.unsqueeze(-1) - 1, width, length.unsqueeze(-1) - width * (count.unsqueeze(-1) - 1))
+    exists = (number < count.unsqueeze(-1)) & (length.unsqueeze(-1) > 0)
+    lower = torch.where(exists, lines.float(), -torch.inf).flatten(1).unsqueeze(1)
+    return Bounds(lower, torch.full_like(lower, torch.inf))
+
+
+def _mass(probs: Tensor, frame: Frame) -> Tensor:
+    probs = probs if probs.dtype == torch.float64 else probs.float()
+    return frame.owned(probs * frame.weight.to(probs.dtype).unsqueeze(1))
+
+
+def _bands(frame: Frame) -> Tensor:
+    if frame.bands is None:
+        raise ValueError("a box needs the frame's bands, which are not given: boundseg.constraints.box_bands makes them")
+    return frame.bands

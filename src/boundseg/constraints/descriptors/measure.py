@@ -1,0 +1,42 @@
+"""From a prediction to values: add the sums of what belongs together, then take the value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from boundseg.constraints.descriptors.descriptor import Descriptor
+from boundseg.constraints.frame import Frame
+from boundseg.constraints.groups import Groups
+
+
+def measure(
+    descriptor: Descriptor, probs: Float[Tensor, "B R *space"], frame: Frame | None = None, groups: Groups | None = None
+) -> Float[Tensor, "G values *components"]:
+    """A descriptor's values of the regions of a batch.
+
+    Args:
+        descriptor: What is measured.
+        probs: Soft or hard regions, 2D or 3D.
+        frame: Where the voxels lie in their cases; left out, each counts once.
+        groups: What belongs together; left out, every image is by itself.
+    """
+    frame = frame or Frame.plain(len(probs), probs.ndim - 2, probs.device)
+    groups = groups or Groups.each(len(probs), probs.device)
+    return descriptor.value(group_sums(descriptor, probs, frame, groups))
+
+
+def group_sums(
+    descriptor: Descriptor, probs: Float[Tensor, "B R *space"], frame: Frame, groups: Groups
+) -> Float[Tensor, "G R S"]:
+    """The sums of each group, squares taken about the group's own centre."""
+    about = descriptor.traits.about
+    if about is not None:
+        # values do not depend on the centre, so that nothing is lost by its being a constant
+        with torch.no_grad():
+            centre = measure(about, probs, frame, groups)
+        frame = replace(frame, centre=centre[groups.index].reshape(len(groups.index), probs.shape[1], -1))
+    return groups.add(descriptor.sums(probs, frame))
