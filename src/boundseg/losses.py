@@ -101,7 +101,7 @@ class Objective:
         bounds: Mapping[str, Bounds],
         frame: Frame | None = None,
         volumes: Groups | None = None,
-        strength: float = 1.0,
+        strength: float | Mapping[str, float] = 1.0,
         t: float | Tensor = 5.0,
     ) -> Loss:
         """Loss of one batch.
@@ -113,7 +113,7 @@ class Objective:
                 that is not named knows nothing here and costs nothing.
             frame: Where the predicted voxels lie in their cases.
             volumes: Which images are slices of one volume; needed by constraints of scope ``volume``.
-            strength: The factor ρ on all constraints, for a warm-up.
+            strength: The factor ρ on all constraints, or on each by its name, for a warm-up.
             t: The steepness of log-barriers, which grows by a schedule.
 
         Raises:
@@ -130,6 +130,7 @@ class Objective:
                 raise ValueError(f"the constraint {constraint.name!r} speaks of volumes: give volumes=Groups(…)")
             groups = volumes if constraint.scope == "volume" else None
             term = constraint(probs, bounds[constraint.name], frame, groups, t, memo)
-            total = total + strength * constraint.weight * term.mean
+            factor = strength if isinstance(strength, (int, float)) else strength[constraint.name]
+            total = total + factor * constraint.weight * term.mean
             terms[constraint.name] = term
         return Loss(total, cross_entropy, terms)

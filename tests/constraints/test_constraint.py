@@ -114,7 +114,9 @@ def test_the_softening_is_the_same_in_every_unit(unit: str) -> None:
 def test_scales_that_do_not_go_with_a_penalty_are_refused() -> None:
     with pytest.raises(ValueError, match=r"size: the scale 'image' does not go with log_hinge of Size: give Voxels"):
         Constraint("size", Size(), ((1,),), penalty=log_hinge, scale="image")
-    with pytest.raises(ValueError, match=r"'image' does not go with quadratic of Centroid: give Relative\(…\) or a numb"):
+    with pytest.raises(
+        ValueError, match=r"'image' does not go with quadratic of Centroid: give Relative\(…\) or a numb"
+    ):
         Constraint("centre", Centroid(), ((1,),), scale="image")
     with pytest.raises(ValueError, match=r"log_hinge of Spread needs a scale in the unit of the bounds: give a number"):
         Constraint("spread", Spread(), ((1,),), penalty=log_hinge)

@@ -161,6 +161,15 @@ def test_gradient_matches_finite_differences(name: str) -> None:
 
 
 @every
+@given(st.data())
+def test_a_scale_that_is_learned_has_a_finite_gradient(name: str, data: st.DataObject) -> None:
+    value, bounds, scale = data.draw(cases(name))
+    learned = torch.full_like(value, scale, requires_grad=True)
+    cost = PENALTIES[name](value, bounds, learned)
+    assert torch.autograd.grad(cost.sum(), learned)[0].isfinite().all()
+
+
+@every
 def test_vmap_equals_a_loop(name: str) -> None:
     value = torch.rand(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     bounds = Bounds(torch.tensor([0.3, -INF, -INF]).double(), torch.tensor([0.5, 0.2, INF]).double())

@@ -14,7 +14,11 @@ def drawn(rows: int = 6, columns: int = 6, count: int = 32) -> Batch:
     return Batch(
         images=labels.unsqueeze(1).float(),
         labels=labels,
-        frame=Frame(weight, torch.tensor([[1.0, 2.0, 8.0]]).repeat(count, 1)),
+        frame=Frame(
+            weight,
+            torch.tensor([[1.0, 2.0, 8.0]]).repeat(count, 1),
+            affine=torch.eye(3, 4).repeat(count, 1, 1),
+        ),
         volumes=Groups.each(count),
         bounds={},
         slices=tuple(("case", i) for i in range(count)),
@@ -43,17 +47,15 @@ def test_no_size_changes(name: str, unit: str) -> None:
     torch.testing.assert_close(Size(unit)(after.images, after.frame), Size(unit)(probs, batch.frame))
 
 
-def test_both_together_draw_all_eight_positions_and_exchange_the_spacing() -> None:
+def test_both_together_draw_all_eight_positions_and_the_frame_says_which() -> None:
     torch.manual_seed(0)
     after = drawn(count=200)
     for function in AUGMENTATIONS.values():
         after = function(after)
     assert len({tuple(image.flatten().tolist()) for image in after.images}) == 8
-    turned = after.frame.spacing_mm[:, 0] == 2
-    assert 0 < turned.sum() < 200
-    # where rows and columns were exchanged, neighbours in a column are neighbours of a row before
-    step = (after.labels[:, 1, 0].int() - after.labels[:, 0, 0].int()).abs()
-    assert torch.equal(step == 1, turned)
+    # an image that holds the number of each pixel says where the pixel was
+    row, column = after.frame.coordinates(after.labels.shape[1:])[:, :2].unbind(1)
+    assert torch.equal(6 * row + column, after.labels.float())
 
 
 def test_broadcast_weights_stay_as_they_are() -> None:

@@ -36,7 +36,7 @@ def taught(
     of_slices = np.stack([said, said + 0.5]).astype(np.float32)[:, :, None]
     of_slices[0, 0] = -np.inf
     return TaughtCase(
-        PreparedCase(f"case{number}", placement, (1.0 + number, 2.0, 3.0), images, {}),
+        PreparedCase(f"case{number}", placement, (1.0 + number, 2.0, 3.0), images, ((0.0, 1.0),) * channels, {}),
         labels,
         {"slice": of_slices, "volume": np.array([[[100.0 * number]], [[np.inf]]], np.float32)},
         (True, number % 2 == 0),

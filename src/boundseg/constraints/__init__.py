@@ -3,7 +3,6 @@
 from boundseg.constraints.bounds import Bounds
 from boundseg.constraints.constraint import Constraint, Memo, Scope, Term
 from boundseg.constraints.descriptors import (
-    DESCRIPTORS,
     SIZE_UNITS,
     BoundaryLength,
     BoxSize,
@@ -44,12 +43,13 @@ from boundseg.constraints.penalties import (
     relative_scale,
     size_divergence,
 )
+from boundseg.constraints.quantities import QUANTITIES, Quantity, descriptor
 from boundseg.constraints.scale import Relative, Scale, Voxels
 
 __all__ = [
-    "DESCRIPTORS",
     "NEEDS",
     "PENALTIES",
+    "QUANTITIES",
     "SIZE_UNITS",
     "BoundaryLength",
     "Bounds",
@@ -71,6 +71,7 @@ __all__ = [
     "Moment",
     "Needs",
     "Penalty",
+    "Quantity",
     "Ratio",
     "Relative",
     "Scale",
@@ -83,6 +84,7 @@ __all__ = [
     "Voxels",
     "box_bands",
     "box_bounds",
+    "descriptor",
     "huber",
     "linear",
     "log_barrier",

@@ -34,12 +34,14 @@ class Term:
             are unknown here.
         cost: The penalty.
         tolerance: What one predicted voxel adds to the value, for each group; 0 where voxels do not count.
+        defined: Where the value means something.
     """
 
     value: Float[Tensor, "G R *components"]
     bounds: Bounds
     cost: Float[Tensor, "G R *components"]
     tolerance: Float[Tensor, "..."]
+    defined: Bool[Tensor, "..."]
 
     @property
     def mean(self) -> Float[Tensor, ""]:
@@ -133,16 +135,36 @@ class Constraint:
         frame = frame or Frame.plain(len(probs), probs.ndim - 2, probs.device)
         groups = groups or Groups.each(len(probs), probs.device)
         sums = self._group_sums(probs, frame, groups, {} if memo is None else memo)
+        return self.term(sums, bounds, frame, groups, probs[0, 0].numel(), t)
+
+    def term(
+        self,
+        sums: Float[Tensor, "G R S"],
+        bounds: Bounds,
+        frame: Frame,
+        groups: Groups,
+        pixels: int,
+        t: float | Tensor = 5.0,
+    ) -> Term:
+        """Prices what was summed before, over chunks or tiles: see :meth:`sums` and :meth:`Groups.add`.
+
+        Args:
+            sums: Of each group.
+            bounds: As in :meth:`__call__`, as are ``frame``, ``groups`` and ``t``.
+            pixels: Voxels of a predicted image.
+        """
         value = self.descriptor.value(sums)
         traits = self.descriptor.traits
         bounds = bounds.seen_in_part(_like(self._whole(frame, groups), value), grows=traits.grows)
+        defined = torch.ones_like(value, dtype=torch.bool)
         if traits.partial:
-            bounds = bounds.only(cast(Partial, self.descriptor).defined(sums))
-        tolerance = self._tolerance(frame, groups, probs[0, 0].numel(), value)
+            defined = defined & cast(Partial, self.descriptor).defined(sums)
+            bounds = bounds.only(defined)
+        tolerance = self._tolerance(frame, groups, pixels, value)
         declared = needs(self.penalty)
-        scale = resolve(self._scale, declared.power, value, bounds, probs[0, 0].numel(), tolerance)
+        scale = resolve(self._scale, declared.power, value, bounds, pixels, tolerance)
         options: dict[str, Any] = {"t": t} if declared.barrier else {}
-        return Term(value, bounds, self.penalty(value, bounds, scale, **options), tolerance)
+        return Term(value, bounds, self.penalty(value, bounds, scale, **options), tolerance, defined)
 
     def _group_sums(self, probs: Tensor, frame: Frame, groups: Groups, memo: Memo) -> Tensor:
         key = (self.descriptor.traits.shared or self.descriptor, self.regions, self.sharpness, self.scope)

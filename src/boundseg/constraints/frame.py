@@ -32,8 +32,8 @@ class Frame:
             column of A is one step to the next slice. None: predicted and case voxels are the same.
         image: The case's image at the predicted voxels, in the case's own intensities, before any augmentation
             of intensities; for descriptors that read it.
-        bands: For each direction, the number of the band of a bounding box in which a voxel lies, 0 outside; see
-            :func:`~boundseg.constraints.box_bands`.
+        bands: For each predicted axis, the number of the band of a bounding box in which a voxel lies, 0 outside; see
+            :func:`~boundseg.constraints.box_bands`. Several boxes (of several classes) follow one another.
         halo: How many voxels at the end of each predicted axis belong to the next chunk of the case and are here
             as neighbours only; empty means none.
         centre: For each image and region, about what squares are summed. It changes no value, but float32 keeps

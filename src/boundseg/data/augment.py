@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from boundseg.data.batches import Batch
@@ -14,8 +15,10 @@ from boundseg.data.batches import Batch
 def mirror(batch: Batch) -> Batch:
     """Reverses the rows, and the columns, of each sample with probability ½; nothing is interpolated."""
     for axis in (-2, -1):
-        chosen = _coins(batch)
-        batch = _follow(batch, chosen, lambda x, axis=axis: x.flip(axis))  # type: ignore[misc]
+        # index i of the mirrored grid is index n - 1 - i of the grid before
+        index = torch.eye(4)
+        index[axis + 2, axis + 2], index[axis + 2, 3] = -1, batch.images.shape[axis] - 1
+        batch = _follow(batch, _coins(batch), lambda x, axis=axis: x.flip(axis), index)  # type: ignore[misc]
     return batch
 
 
@@ -28,13 +31,7 @@ def transpose(batch: Batch) -> Batch:
     rows, columns = batch.images.shape[-2:]
     if rows != columns:
         raise ValueError(f"rows and columns of a grid of {rows}x{columns} cannot be exchanged: use a square one")
-    chosen = _coins(batch)
-    turned = _follow(batch, chosen, lambda x: x.transpose(-1, -2))
-    spacing = batch.frame.spacing_mm
-    if spacing is None:
-        return turned
-    exchanged = torch.where(chosen[:, None], spacing[:, [1, 0, *range(2, spacing.shape[1])]], spacing)
-    return replace(turned, frame=replace(turned.frame, spacing_mm=exchanged))
+    return _follow(batch, _coins(batch), lambda x: x.transpose(-1, -2), torch.eye(4)[[1, 0, 2, 3]])
 
 
 AUGMENTATIONS: dict[str, Callable[[Batch], Batch]] = {"mirror": mirror, "transpose": transpose}
@@ -44,15 +41,30 @@ def _coins(batch: Batch) -> Tensor:
     return torch.rand(len(batch.images), device=batch.images.device) < 0.5
 
 
-def _follow(batch: Batch, chosen: Tensor, move: Callable[[Tensor], Tensor]) -> Batch:
-    """Moves images, labels and weights of the chosen samples alike."""
+def _follow(batch: Batch, chosen: Tensor, move: Callable[[Tensor], Tensor], index: Float[Tensor, "4 4"]) -> Batch:
+    """Moves whatever lies on the grid alike, in the chosen samples, and says in the frame where it lies now.
 
-    def moved(x: Tensor) -> Tensor:
-        return torch.where(chosen.reshape(-1, *([1] * (x.ndim - 1))), move(x), x)
+    Args:
+        move: What happens to the last two axes.
+        index: Which index before, homogeneous and with that of the slice, an index afterwards stands for.
+    """
 
+    def moved(x: Tensor, to: Tensor) -> Tensor:
+        return torch.where(chosen.reshape(-1, *([1] * (x.ndim - 1))), to, x)
+
+    def on_grid(x: Tensor) -> Tensor:
+        return moved(x, move(x))
+
+    frame = batch.frame
     return replace(
         batch,
-        images=moved(batch.images),
-        labels=moved(batch.labels),
-        frame=replace(batch.frame, weight=moved(batch.frame.weight)),
+        images=on_grid(batch.images),
+        labels=on_grid(batch.labels),
+        frame=replace(
+            frame,
+            weight=on_grid(frame.weight),
+            affine=None if frame.affine is None else moved(frame.affine, frame.affine @ index.to(frame.affine)),
+            image=None if frame.image is None else on_grid(frame.image),
+            bands=None if frame.bands is None else on_grid(frame.bands),
+        ),
     )

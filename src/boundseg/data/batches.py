@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from boundseg.constraints import Bounds, Frame, Groups
-from boundseg.data.prepare import PreparedCase
+from boundseg.constraints import Bounds, Frame, Groups, box_bands
+from boundseg.data.prepare import Placement, PreparedCase
 
 BatchOf = Literal["slices", "volumes"]
 
@@ -25,14 +25,19 @@ class TaughtCase:
         prepared: The case on the grid.
         labels: ``[S, h, w]``, the ignore label where nothing is known.
         bounds: For each constraint's name, lower and upper bounds ``[2, S, 1]`` of its slices, or ``[2, 1, 1]``
-            of the volume.
+            of the volume; with a further axis where a value has components.
         complete: Per class, whether the grid holds all of it in this case.
+        with_image: Whether a constraint reads the image.
+        boxes: Bounding boxes of its slices, first line and the one after the last along both axes (0 and 0 where there
+            is none), each with the width of a band.
     """
 
     prepared: PreparedCase
     labels: UInt8[np.ndarray, "S h w"]
-    bounds: Mapping[str, Float[np.ndarray, "2 rows 1"]]
+    bounds: Mapping[str, Float[np.ndarray, "2 rows 1 *components"]]
     complete: tuple[bool, ...]
+    with_image: bool = False
+    boxes: tuple[tuple[Integer[np.ndarray, "S 2 2"], int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.prepared.images)
@@ -106,13 +111,13 @@ def batches(
 
 def collate(cases: Sequence[TaughtCase], pairs: Sequence[tuple[int, int]], volume_constraints: frozenset[str]) -> Batch:
     """Puts slices and what is known about them into one batch."""
-    members = [cases[i] for i, _ in pairs]
+    members, slices = [cases[i] for i, _ in pairs], [s for _, s in pairs]
     names = [case.prepared.case for case in members]
     first_of_volume = list(dict.fromkeys(i for i, _ in pairs))
     return Batch(
         images=torch.from_numpy(np.stack([cases[i].prepared.images[s] for i, s in pairs])).float(),
         labels=torch.from_numpy(np.stack([cases[i].labels[s] for i, s in pairs])),
-        frame=frame_of(members),
+        frame=frame_of(members, slices),
         volumes=Groups.by_name(names, {case.prepared.case: len(case) for case in members}),
         bounds={
             name: _bounds(
@@ -126,7 +131,7 @@ def collate(cases: Sequence[TaughtCase], pairs: Sequence[tuple[int, int]], volum
     )
 
 
-def frame_of(members: Sequence[TaughtCase]) -> Frame:
+def frame_of(members: Sequence[TaughtCase], slices: Sequence[int]) -> Frame:
     """Where slices of these cases lie, one slice of each."""
     placements = [case.prepared.placement for case in members]
     weight = (
@@ -134,11 +139,50 @@ def frame_of(members: Sequence[TaughtCase]) -> Frame:
         if any(placement.padded for placement in placements)
         else torch.tensor([placement.voxels_per_voxel for placement in placements]).reshape(-1, 1, 1)
     )
-    return Frame(
+    frame = Frame(
         weight,
         torch.tensor([case.prepared.spacing_mm for case in members]),
         torch.tensor([case.complete for case in members]),
+        torch.stack([affine_of_slice(p, s) for p, s in zip(placements, slices, strict=True)]),
+        torch.stack([_image(case, s) for case, s in zip(members, slices, strict=True)])
+        if any(case.with_image for case in members)
+        else None,
     )
+    boxes = [
+        (np.stack([case.boxes[i][0][s] for case, s in zip(members, slices, strict=True)]), width)
+        for i, (_, width) in enumerate(members[0].boxes)
+    ]
+    return with_bands(frame, members[0].prepared.images.shape[-2:], boxes)
+
+
+def with_bands(frame: Frame, space: Sequence[int], boxes: Sequence[tuple[Integer[np.ndarray, "B 2 2"], int]]) -> Frame:
+    """The frame with the bands of bounding boxes, which are in pixels of the file.
+
+    Args:
+        space: Rows and columns of the grid.
+        boxes: For each, its lines in every image, and the width of a band.
+    """
+    if not boxes:
+        return frame
+    shape = torch.Size(space)
+    lines = frame.coordinates(shape)[:, :2]
+    bands = [box_bands(torch.from_numpy(box), tuple(shape), width, lines) for box, width in boxes]
+    return replace(frame, bands=torch.cat(bands, dim=1))
+
+
+def affine_of_slice(placement: Placement, index: int) -> Float[Tensor, "3 4"]:
+    """Where the grid's pixels lie in the case, of a slice: its two axes, then the slices."""
+    affine = torch.zeros(3, 4)
+    affine[:2, [0, 1, 3]] = torch.from_numpy(placement.affine())
+    affine[2] = torch.tensor([0.0, 0.0, 1.0, index])
+    return affine
+
+
+def _image(case: TaughtCase, index: int) -> Float[Tensor, "C h w"]:
+    """A slice in the file's own intensities."""
+    centre, width = torch.tensor(case.prepared.intensities).T[..., None, None]
+    intensities: Tensor = torch.from_numpy(case.prepared.images[index].astype(np.float32)) * width + centre
+    return intensities
 
 
 def _bounds(rows: Sequence[np.ndarray]) -> Bounds:

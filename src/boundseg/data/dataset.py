@@ -230,6 +230,20 @@ class Dataset:
         """Moves the slice axis (of the last three) to their front: ``[…, X, Y, Z]`` to ``[…, S, H, W]``."""
         return np.moveaxis(array, array.ndim - 3 + self.slice_axis, array.ndim - 3)
 
+    @property
+    def axes(self) -> str:
+        """The letters of a slice's two axes and then of the slice axis; x, y, z are the array's axes in the file."""
+        letters = "xyz".replace("xyz"[self.slice_axis], "")
+        return letters + "xyz"[self.slice_axis]
+
+    def regions(self, name: str) -> tuple[tuple[int, ...], ...]:
+        """Class values of a class, a union, or of both sides of a pair such as ``LV:Myo``.
+
+        Raises:
+            KeyError: See :meth:`region`.
+        """
+        return tuple(self.region(side) for side in name.split(":"))
+
     def from_slices(self, array: np.ndarray) -> np.ndarray:
         """The inverse of :meth:`to_slices`."""
         return np.moveaxis(array, array.ndim - 3, array.ndim - 3 + self.slice_axis)

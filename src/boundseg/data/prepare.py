@@ -22,7 +22,7 @@ from boundseg.errors import DatasetError, InputError, Problem
 Fit = Literal["pad", "crop", "resize"]
 Intensity = Literal["zscore", "minmax", "none"]
 
-FORMAT = 1  # of the prepared files; another number and they are made again
+FORMAT = 2  # of the prepared files; another number and they are made again
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,13 @@ class Placement:
         weight[self._on_grid] = self.voxels_per_voxel
         return weight
 
+    def affine(self) -> Float[np.ndarray, "2 3"]:
+        """Where the grid's pixels lie in the file's slice; 0 is the centre of its first pixel."""
+        step = np.divide(self.shape, self.resampled)
+        # resampling aligns the borders of images, so that the centres of their first pixels lie half a step inside
+        start = (0.5 - np.asarray(self.offset)) * step - 0.5
+        return np.column_stack([np.diag(step), start]).astype(np.float32)
+
     def place_image(self, slices: Float[np.ndarray, "*n H W"], padding: float) -> Float[np.ndarray, "*n h w"]:
         """Brings images onto the grid: linear, with an antialiasing filter where they shrink."""
         return self._place(slices, padding, lambda x: resample(x, self.resampled))
@@ -167,6 +174,7 @@ class PreparedCase:
         placement: Where its slices lie on the grid.
         spacing_mm: The file's spacing: a slice's rows and columns, then between slices.
         images: ``[S, C, h, w]``, half precision unless intensities are raw.
+        intensities: For each channel, what 0 and what a step of 1 are in the file's intensities.
         labels: For each label set that was asked for, ``[S, h, w]``, unsigned bytes.
     """
 
@@ -174,6 +182,7 @@ class PreparedCase:
     placement: Placement
     spacing_mm: tuple[float, float, float]
     images: Shaped[np.ndarray, "S C h w"]
+    intensities: tuple[tuple[float, float], ...]
     labels: dict[str, Shaped[np.ndarray, "S h w"]]
 
 
@@ -181,15 +190,24 @@ def normalise(image: Float[np.ndarray, "C *space"], intensity: Intensity) -> Flo
     """Brings each channel of a volume to comparable intensities; a constant channel becomes 0."""
     if intensity == "none":
         return image
+    centre, width = np.reshape(intensities_of(image, intensity), (len(image), 2, *([1] * (image.ndim - 1)))).swapaxes(
+        0, 1
+    )
+    return np.asarray((image - centre) / width, np.float32)
+
+
+def intensities_of(image: Float[np.ndarray, "C *space"], intensity: Intensity) -> tuple[tuple[float, float], ...]:
+    """For each channel, what 0 and what a step of 1 of the normalised image are in the image's own intensities."""
+    if intensity == "none":
+        return ((0.0, 1.0),) * len(image)
     axes = tuple(range(1, image.ndim))
     if intensity == "zscore":
         # float64: the mean of a 512^3 volume drifts in float32
-        centre = image.mean(axes, np.float64, keepdims=True)
-        width = image.std(axes, np.float64, keepdims=True)
+        centre, width = image.mean(axes, np.float64), image.std(axes, np.float64)
     else:
-        centre = image.min(axes, keepdims=True).astype(np.float64)
-        width = image.max(axes, keepdims=True) - centre
-    return np.asarray((image - centre) / np.where(width > 0, width, 1), np.float32)
+        centre = image.min(axes).astype(np.float64)
+        width = image.max(axes) - centre
+    return tuple(zip(centre.tolist(), np.where(width > 0, width, 1).tolist(), strict=True))
 
 
 def prepare(
@@ -267,14 +285,17 @@ def _prepare_case(dataset: Dataset, grid: Grid, case: str, label_sets: Sequence[
             labels = dataset.to_slices(dataset.read_labels(case, name, volume))
             _save(folder / f"labels_{name}.npy", placement.place_labels(labels, dataset.ignore))
         if not fresh:
-            normal = normalise(slices, grid.intensity)
+            normal, intensities = normalise(slices, grid.intensity), intensities_of(slices, grid.intensity)
             placed = np.stack([placement.place_image(channel, float(channel.min())) for channel in normal], axis=1)
             _save(folder / "images.npy", placed.astype(grid.stored))
+        else:
+            intensities = known["intensities"]
         known = {
             "image": image_state,
             "labels": {**done, **{name: label_states[name] for name in stale}},
             "placement": asdict(placement),
             "spacing_mm": spacing,
+            "intensities": intensities,
         }
         atomic.write_text(folder / "case.json", json.dumps(known))
     return PreparedCase(
@@ -282,6 +303,7 @@ def _prepare_case(dataset: Dataset, grid: Grid, case: str, label_sets: Sequence[
         Placement(**{key: _pair(value) for key, value in known["placement"].items()}),
         tuple(known["spacing_mm"]),
         np.load(folder / "images.npy", mmap_mode="r"),
+        tuple((centre, width) for centre, width in known["intensities"]),
         {name: np.load(folder / f"labels_{name}.npy", mmap_mode="r") for name in label_sets},
     )
 

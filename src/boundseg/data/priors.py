@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from io import StringIO
 from pathlib import Path
 
-from boundseg.constraints import DESCRIPTORS, SIZE_UNITS
+from boundseg.constraints import QUANTITIES
+from boundseg.constraints.quantities import names, split
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
 from boundseg.errors import PriorsError, Problem
 from boundseg.nearest import did_you_mean
 
-UNITS = (*SIZE_UNITS, "mm")
+BOXES = {"box_x": ("px",), "box_y": ("px",), "box_z": ("px",)}  # first and last line of a bounding box
+UNITS = tuple(dict.fromkeys(unit for quantity in QUANTITIES.values() for unit in quantity.units))
 SWAP = "Swap them, or widen the margin (boundseg priors --margin 0.2)."
 
 
@@ -27,11 +28,13 @@ class Prior:
     Attributes:
         case: The case it speaks of.
         slice: 0-based along ``slice_axis``; None means the whole volume.
-        region: A class name, or a union such as ``LV+Myo``. The column is headed ``class``.
-        quantity: A descriptor's name, such as ``size``.
+        region: A class name, a union such as ``LV+Myo``, or an ordered pair such as ``LV:Myo``. The column is headed
+            ``class``.
+        quantity: What is bounded, such as ``size`` or ``centroid_x``; see :mod:`boundseg.constraints.quantities`.
         lower: Lower bound in ``unit``; ``-inf`` where unknown.
         upper: Upper bound in ``unit``; ``inf`` where unknown.
-        unit: ``px`` (the file's grid), ``grid_px`` (the prepared grid), ``mm2``, ``mL``, ``mm``, ``fraction``.
+        unit: ``px`` (the file's grid), ``grid_px`` (the prepared grid), ``mm2``, ``mL``, ``mm``, ``fraction``, ``1``
+            (of what has none), ``intensity`` (of the file) or its square, ``intensity2``.
         set: The name by which a config asks for it.
         source: Where the number came from, in words.
     """
@@ -143,12 +146,12 @@ def problems_with(rows: Mapping[int, Prior], dataset: Dataset, slices: Mapping[s
         elif row.slice is not None and row.case in slices and not 0 <= row.slice < slices[row.case]:
             fact = f"{row.case} has slices 0 to {slices[row.case] - 1}, not {row.slice}."
             found.append(Problem(fact, where, "Count from 0."))
-        for part in row.region.split("+"):
+        for part in row.region.replace(":", "+").split("+"):
             if part not in dataset.labels:
                 near = did_you_mean(part, dataset.labels)
                 found.append(Problem(f"{part!r} is no class{near}", where, "Mend the name."))
-        if row.quantity not in DESCRIPTORS:
-            near = did_you_mean(row.quantity, DESCRIPTORS)
+        if row.quantity not in BOXES and split(row.quantity) is None:
+            near = did_you_mean(row.quantity, [*names(), *BOXES])
             found.append(Problem(f"{row.quantity!r} is no quantity{near}", where, "Mend the name."))
     return found
 
@@ -161,11 +164,13 @@ class Facts:
         unit: Unit of all bounds.
         of_volume: Whether they speak of whole volumes (else of slices).
         bounds: ``bounds[case][slice]`` (slice is None for volumes): lower and upper.
+        sources: Where each came from, by the same keys.
     """
 
     unit: str
     of_volume: bool
     bounds: dict[str, dict[int | None, tuple[float, float]]] = field(default_factory=dict)
+    sources: dict[str, dict[int | None, str]] = field(default_factory=dict)
 
 
 def look_up(rows: Iterable[Prior], *, set: str, quantity: str, region: str) -> list[Facts]:
@@ -175,12 +180,12 @@ def look_up(rows: Iterable[Prior], *, set: str, quantity: str, region: str) -> l
         PriorsError: Two rows about the same thing exclude each other.
     """
     facts: dict[tuple[str, bool], Facts] = {}
-    cells: dict[tuple[str, bool], dict[str, dict[int | None, tuple[float, float]]]] = defaultdict(dict)
     for row in rows:
         if (row.set, row.quantity, row.region) != (set, quantity, region):
             continue
         key = (row.unit, row.slice is None)
-        of_case = cells[key].setdefault(row.case, {})
+        found = facts.setdefault(key, Facts(row.unit, row.slice is None))
+        of_case = found.bounds.setdefault(row.case, {})
         lower, upper = of_case.get(row.slice, (-math.inf, math.inf))
         lower, upper = max(lower, row.lower), min(upper, row.upper)
         if lower > upper:
@@ -189,7 +194,9 @@ def look_up(rows: Iterable[Prior], *, set: str, quantity: str, region: str) -> l
                 remedy="Remove one of them from priors.csv.",
             )
         of_case[row.slice] = (lower, upper)
-        facts.setdefault(key, Facts(row.unit, row.slice is None, cells[key]))
+        sources = found.sources.setdefault(row.case, {})
+        before = sources.get(row.slice)
+        sources[row.slice] = row.source if before in (None, row.source) else f"{before}; {row.source}"
     return list(facts.values())
 
 
@@ -229,12 +236,17 @@ def _impossible(row: Prior) -> list[tuple[str, str]]:
     elif row.lower > row.upper:
         fact = f"the lower bound {row.lower:g} {row.unit} exceeds the upper bound {row.upper:g} {row.unit}."
         found.append((fact, SWAP))
-    if row.quantity == "size" and row.upper < 0:
-        found.append((f"a size cannot be at most {row.upper:g}.", "Give an upper bound of 0 or more."))
-    if row.quantity == "size" and row.unit in UNITS and row.unit not in SIZE_UNITS:
-        found.append((f"a size has no unit {row.unit!r}.", f"Use one of {', '.join(SIZE_UNITS)}."))
+    named = split(row.quantity)
+    units = BOXES.get(row.quantity) or (named[0].units if named else UNITS)
+    if named and not named[0].signed and row.upper < 0:
+        found.append((f"a {row.quantity} cannot be at most {row.upper:g}.", "Give an upper bound of 0 or more."))
+    if named and named[0].pair != (":" in row.region):
+        two = "two classes, as LV:Myo" if named[0].pair else "one class, or a union as LV+Myo"
+        found.append((f"a {row.quantity} is of {two}.", "Mend the class."))
+    if row.unit in UNITS and row.unit not in units:
+        found.append((f"a {row.quantity} has no unit {row.unit!r}.", f"Use one of {', '.join(units)}."))
     if row.unit not in UNITS:
-        found.append((f"{row.unit!r} is no unit{did_you_mean(row.unit, UNITS)}", f"Use one of {', '.join(UNITS)}."))
+        found.append((f"{row.unit!r} is no unit{did_you_mean(row.unit, UNITS)}", f"Use one of {', '.join(units)}."))
     return found
 
 

@@ -10,22 +10,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from boundseg.constraints import SizeUnit
 from boundseg.data.batches import BatchOf
 from boundseg.data.prepare import Fit, Grid, Intensity
 from boundseg.errors import ConfigError, Problem
 from boundseg.nearest import did_you_mean
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
-Side = float | None  # None is unknown
-
-
-class Section(BaseModel):
-    """A part of a config: unknown keys are errors, nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+from boundseg.training.constraint_config import ConstraintConfig
+from boundseg.training.section import Count, NotNegative, Positive, Section, Share
 
 
 class DataConfig(Section):
@@ -42,7 +32,7 @@ class DataConfig(Section):
     spacing_mm: tuple[Positive, Positive] | None = None
     intensity: Intensity = "zscore"
     batch: BatchOf = "slices"
-    complete: dict[str, Share] = {}
+    complete: dict[str, Share] = Field(default_factory=dict)
 
     @field_validator("complete", mode="before")
     @classmethod
@@ -74,77 +64,12 @@ class NetworkConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class SizeConfig(Section):
-    """Bounds on the size of a class (or a union, ``LV+Myo``).
-
-    One of three says what is known: ``set`` (rows of ``from``, a priors.csv of the dataset folder), ``present``
-    and ``absent`` (by the rows of ``tags``), or ``between`` (everywhere, for each slice or for each volume).
-
-    Attributes:
-        penalty: ``quadratic`` goes with ``scale`` (and ``floor``), ``log_hinge`` with ``softening``, in prepared
-            pixels. See :mod:`boundseg.constraints.penalties`.
-        sharpness: Of the probabilities that are measured, see :class:`boundseg.constraints.Constraint`.
-    """
-
-    class_: str = Field(alias="class")
-    from_: str = Field("priors.csv", alias="from")
-    set: str | None = None
-    present: tuple[Side, Side] | None = None
-    absent: tuple[Side, Side] | None = None
-    tags: str = "tags"
-    between: tuple[Side, Side] | None = None
-    per: Literal["slice", "volume"] = "slice"
-    unit: SizeUnit = "px"
-    penalty: Literal["quadratic", "log_hinge"] = "quadratic"
-    scale: Literal["image", "relative"] | Positive | None = None
-    floor: Positive | None = None
-    softening: Positive | None = None
-    sharpness: Annotated[float, Field(ge=1)] = 1.0
-    weight: Annotated[float, Field(ge=0)] = 0.01
-
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults_of_the_penalty(cls, content: Any) -> Any:
-        """What a penalty is scaled by where nothing was said, so that the run's config says it."""
-        if not isinstance(content, Mapping):
-            return content
-        key, default = ("softening", 10.0) if content.get("penalty") == "log_hinge" else ("scale", "image")
-        return {**content, key: default} if content.get(key) is None else content
-
-    @model_validator(mode="after")
-    def _one_source(self) -> SizeConfig:
-        given = [
-            self.set is not None,
-            self.present is not None or self.absent is not None,
-            self.between is not None,
-        ]
-        if sum(given) != 1:
-            raise ValueError("give exactly one of: set, present / absent, between.")
-        if self.penalty == "log_hinge" and (self.scale, self.floor) != (None, None):
-            raise ValueError("scale and floor belong to the quadratic penalty; log_hinge takes softening, in pixels.")
-        if self.penalty == "quadratic" and self.softening is not None:
-            raise ValueError("softening belongs to log_hinge; the quadratic penalty takes scale.")
-        if (self.scale == "relative") != (self.floor is not None):
-            raise ValueError("scale: relative goes with a floor (in the unit of the bounds), and a floor with it.")
-        for name in ("present", "absent", "between"):
-            pair = getattr(self, name)
-            if pair and None not in pair and pair[0] > pair[1]:
-                raise ValueError(f"{name}: the lower bound {pair[0]:g} exceeds the upper bound {pair[1]:g}.")
-        return self
-
-
-class ConstraintConfig(Section):
-    """One constraint, headed by the name of what it measures."""
-
-    size: SizeConfig
-
-
 class SupervisionConfig(Section):
     """Who is taught by what. ``labels``: ``full``, a weak set's name, or ``none``."""
 
     cases: str | list[str] = "train"
     labels: str
-    constraints: list[ConstraintConfig] = []
+    constraints: list[ConstraintConfig] = Field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -158,7 +83,7 @@ class OptimizerConfig(Section):
     name: Literal["adam", "adamw"] = "adam"
     lr: Positive = 5e-4
     betas: tuple[Share, Share] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
 
 
 class ScheduleConfig(Section):
@@ -169,12 +94,20 @@ class ScheduleConfig(Section):
     factor: Share = 0.5
 
 
+class BarrierConfig(Section):
+    """The steepness t of log-barriers: ``start`` in the first epoch, times ``factor`` after each."""
+
+    start: Positive = 5.0
+    factor: Annotated[float, Field(ge=1)] = 1.1
+
+
 class TrainingConfig(Section):
     """How long and how.
 
     Attributes:
         stop_after: Epochs without improvement after which training ends.
         warm_up: Epochs over which the constraints' weights grow from 0.
+        barrier: Of the penalty ``log_barrier``.
         first_bias: ``expected`` starts the network at the classes' expected shares of an image (from full masks and
             bounds), ``zero`` at equal ones.
         average: Of the cross-entropy, see :func:`boundseg.losses.partial_cross_entropy`.
@@ -189,9 +122,10 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     stop_after: Count | None = None
     warm_up: Annotated[int, Field(ge=0)] = 0
+    barrier: BarrierConfig = BarrierConfig()
     first_bias: Literal["expected", "zero"] = "expected"
     average: Literal["image", "batch", "sum"] = "image"
-    augment: list[Literal["mirror", "transpose"]] = []
+    augment: list[Literal["mirror", "transpose"]] = Field(default_factory=list)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool | None = None
 

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from boundseg.data.dataset import Dataset
 from boundseg.errors import CheckpointError, InputError, RunError
 from boundseg.training.checkpoint import FORMAT
-from boundseg.training.config import Config, SizeConfig
+from boundseg.training.config import Config
+from boundseg.training.constraint_config import BoundsConfig, BoxConfig, SizeConfig
 from boundseg.training.progress import summary
 from boundseg.training.run import Run
 from boundseg.training.supervision import entries_of
@@ -208,7 +209,7 @@ def describe_run(run: Run) -> RunDescription:
         _parameters(run),
         tuple(
             f"{', '.join(entry.names)}{counts.get(index, '')}: labels {entry.labels}"
-            + "".join(f"; {_constraint(constraint.size)}" for constraint in entry.constraints)
+            + "".join(f"; {_constraint(constraint.asked)}" for constraint in entry.constraints)
             for index, entry in enumerate(run.config.supervision)
         ),
         tuple(run.metrics()),
@@ -359,19 +360,27 @@ def _training(config: Config) -> str:
     return "; ".join(parts)
 
 
-def _constraint(size: SizeConfig) -> str:
-    if size.between is not None:
-        known = f"between {_pair(size.between)} {size.unit} in every {size.per}"
-    elif size.set is not None:
-        known = f"by the set {size.set} of {size.from_}"
-    else:
-        sides = {"present": size.present, "absent": size.absent}
-        given = [f"{name} {_pair(pair)}" for name, pair in sides.items() if pair is not None]
-        known = f"{', '.join(given)} {size.unit}, by the set {size.tags} of {size.from_}"
-    options = {"scale": size.scale, "floor": size.floor, "softening": size.softening}
+def _constraint(asked: BoundsConfig | BoxConfig) -> str:
+    options = {"scale": asked.scale, "floor": asked.floor, "softening": asked.softening, "tolerance": asked.tolerance}
     told = [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in options.items() if v is not None]
-    told += [f"sharpness {size.sharpness:g}"] if size.sharpness != 1 else []
-    return f"size {size.class_} {known}, {size.penalty} ({', '.join(told)}), weight {size.weight:g}"
+    told += [f"sharpness {asked.sharpness:g}"] if asked.sharpness != 1 else []
+    priced = f"{asked.penalty} ({', '.join(told)}), weight {asked.weight:g}"
+    return f"{asked.quantity} {asked.class_} {_known(asked)}, {priced}"
+
+
+def _known(asked: BoundsConfig | BoxConfig) -> str:
+    if isinstance(asked, BoxConfig):
+        fill = "" if asked.fill is None else f", filled to {_pair(asked.fill)}"
+        outside = ", nothing outside" if asked.outside else ""
+        return f"in bands of {asked.width} px{outside}{fill}, by the set {asked.set} of {asked.from_}"
+    if asked.between is not None:
+        return f"between {_pair(asked.between)} {asked.unit} in every {asked.per}"
+    if asked.set is not None:
+        return f"by the set {asked.set} of {asked.from_}"
+    assert isinstance(asked, SizeConfig), "the config has checked that there is a source"
+    sides = {"present": asked.present, "absent": asked.absent}
+    given = [f"{name} {_pair(pair)}" for name, pair in sides.items() if pair is not None]
+    return f"{', '.join(given)} {asked.unit}, by the set {asked.tags} of {asked.from_}"
 
 
 def _pair(pair: tuple[float | None, float | None]) -> str:

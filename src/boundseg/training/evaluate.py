@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -9,18 +10,21 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-from boundseg.constraints import Bounds, Frame, Groups
+from boundseg.constraints import Bounds, Frame, Groups, Term
 from boundseg.data import atomic, volume_io
+from boundseg.data.batches import affine_of_slice, with_bands
 from boundseg.data.dataset import Dataset
 from boundseg.data.prepare import Placement
 from boundseg.errors import DatasetError, InputError, Problem
 from boundseg.evaluation.metrics import Empty, Row, slice_rows, volume_rows
 from boundseg.evaluation.tables import Evaluation
 from boundseg.inference import Predictor, label_map
+from boundseg.training.demands import Demand, demands
 from boundseg.training.run import Run, Which
-from boundseg.training.supervision import Demand, demands
+from boundseg.training.supervision import numbered
 
 
 def evaluate(
@@ -125,25 +129,31 @@ def _judge(
     target = dataset.to_slices(dataset.read_labels(case, "full", image))
     spacing = dataset.slice_spacing_mm(image)
     placement = predictor.place((target.shape[1], target.shape[2]), spacing[:2])
-    restored, soft_px = [], []
+    on_file, reads_image = dataset.to_slices(array), any(demand.reads_image for demand in asked)
+    (asked,), boxes = numbered([asked])
+    restored, soft_px, done = [], [], 0
     sums: list[list[tuple[Tensor, Tensor]]] = []
-    for probs in predictor.on_grid(dataset.to_slices(array), placement):
+    for probs in predictor.on_grid(on_file, placement):
         probs = probs.cpu()
-        frame = _frame(placement, spacing, len(probs))
-        hard = F.one_hot(probs.argmax(1), probs.shape[1]).movedim(-1, 1).float()
+        here = range(done, done + len(probs))
+        frame = _frame(placement, spacing, here, on_file if reads_image else None)
+        frame = with_bands(frame, placement.size, [(b.lines(case, len(target))[here], b.width) for b in boxes])
+        done += len(probs)
+        probs = probs.double()  # sums about the case's corner: float32 would lose the digits of spreads
+        hard = F.one_hot(probs.argmax(1), probs.shape[1]).movedim(-1, 1).double()
         sums.append([(d.constraint.sums(probs, frame), d.constraint.sums(hard, frame)) for d in asked])
         soft_px.append((probs * frame.weight.unsqueeze(1)).sum((2, 3)))
         restored.append(label_map(placement.restore(probs.numpy().swapaxes(0, 1)), len(dataset.labels)))
     prediction = np.concatenate(restored)
-    on_file = np.ascontiguousarray(dataset.from_slices(prediction))
-    volume_io.write(folder / f"{case}{dataset.file_ending}", on_file, image)
+    label_volume = np.ascontiguousarray(dataset.from_slices(prediction))
+    volume_io.write(folder / f"{case}{dataset.file_ending}", label_volume, image)
     volumes, slices = _measure(dataset, case, prediction, target, image, empty)
     soft = torch.cat(soft_px).numpy()
     for row in volumes:
         row["soft_px"] = float(soft[:, dataset.labels[str(row["class"])]].sum())
     for row in slices:
         row["soft_px"] = float(soft[int(row["slice"]), dataset.labels[str(row["class"])]])
-    bounds = [
+    kept = [
         row
         for i, demand in enumerate(asked)
         for row in _kept(
@@ -151,11 +161,11 @@ def _judge(
             case,
             torch.cat([chunk[i][0] for chunk in sums]),
             torch.cat([chunk[i][1] for chunk in sums]),
-            _frame(placement, spacing, len(target)),
+            _frame(placement, spacing, range(len(target))),
             int(np.prod(placement.size)),
         )
     ]
-    return volumes, slices, bounds
+    return volumes, slices, kept
 
 
 def _measure(
@@ -175,30 +185,57 @@ def _kept(demand: Demand, case: str, soft: Tensor, hard: Tensor, frame: Frame, p
     count = len(soft)
     groups = Groups.by_name([case] * count, {case: count}) if per_volume else Groups.each(count)
     pairs = torch.from_numpy(demand.bounds(case, count))
-    bounds = Bounds(pairs[0], pairs[1])
-    per_voxel = groups.mean(constraint.descriptor.per_voxel(frame, pixels)).unsqueeze(1)
-    soft_value, hard_value = (constraint.descriptor.value(groups.add(s)) for s in (soft, hard))
-    soft_kept, hard_kept = (bounds.satisfied(value, per_voxel) for value in (soft_value, hard_value))
+    bounds = Bounds(pairs[0].double(), pairs[1].double())
+    of_soft, of_hard = (constraint.term(groups.add(s), bounds, frame, groups, pixels) for s in (soft, hard))
     return [
         {
             "case": case,
             "slice": "" if per_volume else g,
             "constraint": constraint.name,
-            "known": bool(bounds.known[g, 0]),
-            "lower": float(bounds.lower[g, 0]),
-            "upper": float(bounds.upper[g, 0]),
-            "soft": float(soft_value[g, 0]),
-            "hard": float(hard_value[g, 0]),
-            "soft_kept": bool(soft_kept[g, 0]),
-            "hard_kept": bool(hard_kept[g, 0]),
+            "known": bool(bounds.known[g].any()),
+            "lower": float(bounds.lower[g].flatten()[worst]),
+            "upper": float(bounds.upper[g].flatten()[worst]),
+            "soft": _found(of_soft, g, worst),
+            "hard": _found(of_hard, g, worst),
+            "soft_kept": _all_kept(of_soft, bounds, g),
+            "hard_kept": _all_kept(of_hard, bounds, g),
+            "source": demand.source(case, None if per_volume else g),
         }
         for g in range(len(bounds.lower))
+        # of a value with components, such as the bands of a box, the row tells of the one that is missed most
+        for worst in [int(of_hard.bounds.violation(of_hard.value)[g].abs().argmax())]
     ]
 
 
-def _frame(placement: Placement, spacing_mm: tuple[float, float, float], count: int) -> Frame:
-    weight = torch.from_numpy(placement.weight()).expand(count, -1, -1)
-    return Frame(weight, torch.tensor(spacing_mm).expand(count, 3))
+def _found(term: Term, g: int, component: int) -> float:
+    """A value; NaN where it is undefined."""
+    value = float(term.value[g].flatten()[component])
+    return value if bool(term.defined[g].flatten()[component]) else math.nan
+
+
+def _all_kept(term: Term, bounds: Bounds, g: int) -> bool:
+    """Whether every known bound is kept; what is undefined keeps none."""
+    return bool((term.satisfied[g] | ~bounds.known[g]).all() & bounds.known[g].any())
+
+
+def _frame(
+    placement: Placement,
+    spacing_mm: tuple[float, float, float],
+    slices: range,
+    image: Float[np.ndarray, "C S H W"] | None = None,
+) -> Frame:
+    weight = torch.from_numpy(placement.weight()).expand(len(slices), -1, -1)
+    on_grid = (
+        None
+        if image is None
+        else np.stack([placement.place_image(c[slices], float(c.min())) for c in image.astype(np.float32)], axis=1)
+    )
+    return Frame(
+        weight,
+        torch.tensor(spacing_mm).expand(len(slices), 3),
+        affine=torch.stack([affine_of_slice(placement, s) for s in slices]),
+        image=None if on_grid is None else torch.from_numpy(on_grid),
+    )
 
 
 def _require_label_maps(paths: Collection[Path], folder: Path) -> None:

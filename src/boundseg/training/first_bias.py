@@ -38,7 +38,7 @@ def expected_shares(teaching: Teaching, classes: int, ignore: int) -> list[float
             (region, *others), size = constraint.regions, constraint.descriptor
             if others or len(region) > 1 or not isinstance(size, Size) or not np.isfinite(bounds).all():
                 continue
-            per_pixel = float(size.per_voxel(frame_of([case]), pixels))
+            per_pixel = float(size.per_voxel(frame_of([case], [0]), pixels))
             expected = float(np.sqrt(bounds[0] * bounds[1]).mean()) / per_pixel / pixels
             shares[region[0]].append(expected / len(case) if constraint.scope == "volume" else expected)
     known = [float(np.mean(s)) for s in shares[1:] if s]

@@ -24,7 +24,7 @@ from boundseg.training.first_bias import expected_shares, start_at
 from boundseg.training.progress import display
 from boundseg.training.run import Run
 from boundseg.training.running import Running
-from boundseg.training.schedules import Progress, constraint_strength, learning_rate
+from boundseg.training.schedules import Progress, barrier_steepness, learning_rate
 from boundseg.training.supervision import Teaching, teach
 from boundseg.training.validation import validate
 
@@ -91,6 +91,7 @@ def train(
                 group["lr"] = lr
             model.train()
             running = Running(fabric.device)
+            t = barrier_steepness(settings.barrier, epoch)
             # the order is a function of seed and epoch alone: a resumed run draws what the unbroken one drew
             drawn = batches(
                 teaching.train,
@@ -105,16 +106,16 @@ def train(
                 waited += time.perf_counter() - asked
                 for name in settings.augment:
                     batch = AUGMENTATIONS[name](batch)
-                strength = constraint_strength(settings.warm_up, epoch + step / steps)
+                strength = teaching.strengths(settings.warm_up, epoch + step / steps)
                 logits = model(batch.images.contiguous(memory_format=layout))
-                loss = objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, strength)
+                loss = objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, strength, t)
                 optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss.total)
                 optimizer.step()
                 running.add(loss)
                 shown.step()
             row = {"epoch": float(epoch), "lr": lr, **running.means()}
-            row |= validate(model, teaching, objective, config, dataset, fabric.device)
+            row |= validate(model, teaching, objective, dataset, fabric.device, t)
             _require_finite(row, run)
             best = progress.update(epoch, _score(row, config), settings.schedule.patience)
             elapsed = time.perf_counter() - started

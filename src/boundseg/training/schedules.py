@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from boundseg.training.config import ScheduleConfig
+from boundseg.training.config import BarrierConfig, ScheduleConfig
 
 
 @dataclass
@@ -44,6 +44,11 @@ def learning_rate(schedule: ScheduleConfig, lr: float, done: float, progress: Pr
     if schedule.name == "plateau":
         return lr * float(schedule.factor**progress.cuts)
     return lr
+
+
+def barrier_steepness(barrier: BarrierConfig, epoch: int) -> float:
+    """t of the log-barriers in an epoch (Kervadec et al. 2022, section 3: times 1.1 an epoch)."""
+    return float(barrier.start * barrier.factor**epoch)
 
 
 def constraint_strength(warm_up: int, epochs_done: float) -> float:

@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
-from boundseg.constraints import PENALTIES, Constraint, Relative, Size, Voxels
-from boundseg.data import priors
+from boundseg.constraints import BoxSize, BoxTightness, Constraint
 from boundseg.data.batches import TaughtCase
 from boundseg.data.dataset import Dataset
 from boundseg.data.prepare import PreparedCase, prepare
-from boundseg.data.priors import Facts, Prior
-from boundseg.errors import ConfigError, DatasetError, PriorsError, Problem
+from boundseg.errors import ConfigError, DatasetError, Problem
 from boundseg.nearest import did_you_mean
-from boundseg.training.config import Config, DataConfig, SizeConfig, SupervisionConfig
-
-Pair = tuple[float, float]
-UNKNOWN: Pair = (-math.inf, math.inf)
-
-
-@dataclass(frozen=True)
-class Demand:
-    """A constraint, and what is known for it of each case.
-
-    Attributes:
-        constraint: What is asked.
-        known: ``known[case][slice]``, lower and upper; the slice is None for volumes.
-        elsewhere: What holds of everything that ``known`` does not name.
-    """
-
-    constraint: Constraint
-    known: Mapping[str, Mapping[int | None, Pair]]
-    elsewhere: Pair = UNKNOWN
-
-    def bounds(self, case: str, slices: int) -> Float[np.ndarray, "2 rows 1"]:
-        """Lower and upper bounds of a case's slices (or of the volume, one row)."""
-        of_case = self.known.get(case, {})
-        keys = [None] if self.constraint.scope == "volume" else range(slices)
-        pairs = [of_case.get(key, self.elsewhere) for key in keys]
-        return np.asarray(pairs, np.float32).T[:, :, None]
-
-    def knows(self, case: str) -> bool:
-        """Whether anything is known of a case."""
-        return self.elsewhere != UNKNOWN or case in self.known
+from boundseg.training.config import Config, DataConfig
+from boundseg.training.demands import Boxes, Demand, demands
+from boundseg.training.schedules import constraint_strength
 
 
 @dataclass(frozen=True)
@@ -70,6 +38,13 @@ class Teaching:
     def constraints(self) -> list[Constraint]:
         """The constraints of all demands."""
         return [demand.constraint for demand in self.demands]
+
+    def strengths(self, warm_up: int, epochs_done: float) -> dict[str, float]:
+        """The factor on each constraint's weight, by its own warm-up or the training's."""
+        return {
+            d.constraint.name: constraint_strength(warm_up if d.warm_up is None else d.warm_up, epochs_done)
+            for d in self.demands
+        }
 
     def patients(self, dataset: Dataset) -> dict[str, list[str]]:
         """The patients who teach (``train``) and who are held out (``validation``)."""
@@ -95,7 +70,7 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
     held_out = dataset.cases_of(config.selection.cases)
     _require_apart(dataset, entry_of, held_out, config)
     _require_something_to_select_by(config, dataset, held_out)
-    demands_of = _named_apart([demands(entry, dataset) for entry in config.supervision])
+    demands_of, boxes = numbered(_named_apart([demands(entry, dataset) for entry in config.supervision]))
     last = len(config.supervision) - 1
     entries = entry_of | dict.fromkeys(held_out, last)
     wanted = [(case, _label_sets(config, dataset, case, index, case in held_out)) for case, index in entries.items()]
@@ -106,19 +81,17 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
         index, on_grid = entries[case], prepared[case]
         labels = config.supervision[index].labels
         count, space = len(on_grid.images), on_grid.images.shape[2:]
-        silent = np.full((2, 1, 1), UNKNOWN[0], np.float32)
-        silent[1] = UNKNOWN[1]
         return TaughtCase(
             on_grid,
             on_grid.labels[labels] if labels in on_grid.labels else np.full((count, *space), dataset.ignore, np.uint8),
             {
-                d.constraint.name: d.bounds(case, count)
-                if i == index
-                else np.broadcast_to(silent, (2, 1 if d.constraint.scope == "volume" else count, 1))
+                d.constraint.name: d.bounds(case, count) if i == index else d.silence(count)
                 for i, of_entry in enumerate(demands_of)
                 for d in of_entry
             },
             tuple(not on_grid.placement.cut or name in complete for name in dataset.labels),
+            any(d.reads_image for d in demands_of[index]),
+            tuple((b.lines(case, count), b.width) for b in boxes),
         )
 
     teaching = Teaching(
@@ -143,43 +116,6 @@ def entries_of(config: Config, dataset: Dataset) -> dict[str, int]:
     return found
 
 
-def demands(entry: SupervisionConfig, dataset: Dataset) -> list[Demand]:
-    """What an entry of the config asks, one demand for each unit and scope in which something is known.
-
-    Raises:
-        InputError: An unknown class or set, or a priors.csv that cannot be read.
-    """
-    found: list[Demand] = []
-    for constraint in entry.constraints:
-        size = constraint.size
-        try:
-            region = dataset.region(size.class_)
-        except KeyError as error:
-            raise ConfigError(str(error.args[0]), "supervision.constraints.size.class") from None
-        for facts, elsewhere in _facts(size, dataset):
-            built = Constraint(
-                name=_name(size, facts),
-                descriptor=Size(facts.unit),  # type: ignore[arg-type]  # priors.read has checked it
-                regions=(region,),
-                scope="volume" if facts.of_volume else "slice",
-                penalty=PENALTIES[size.penalty],
-                scale=_scale(size),
-                weight=size.weight,
-                sharpness=size.sharpness,
-            )
-            found.append(Demand(built, facts.bounds, elsewhere))
-    return found
-
-
-def _scale(size: SizeConfig) -> Literal["image"] | Relative | Voxels | float:
-    if size.softening is not None:
-        return Voxels(size.softening)
-    if size.floor is not None:
-        return Relative(size.floor)
-    assert size.scale is not None and size.scale != "relative", "the config has checked what goes with what"
-    return size.scale
-
-
 def _named_apart(demands_of: Sequence[Sequence[Demand]]) -> list[list[Demand]]:
     """Gives demands of several entries that have one name (but perhaps other weights) names of their own."""
     seen: set[str] = set()
@@ -194,43 +130,21 @@ def _named_apart(demands_of: Sequence[Sequence[Demand]]) -> list[list[Demand]]:
     return apart
 
 
-def _facts(size: SizeConfig, dataset: Dataset) -> list[tuple[Facts, Pair]]:
-    if size.between is not None:
-        return [(Facts(size.unit, size.per == "volume"), _pair(size.between))]
-    path = dataset.folder / size.from_
-    rows = priors.read(path)
-    if size.set is not None:
-        return [(facts, UNKNOWN) for facts in _look_up(rows, size, size.set, str(path))]
-    tags = _look_up(rows, size, size.tags, str(path))
-    bounds: dict[str, dict[int | None, Pair]] = {}
-    for facts in tags:
-        for case, of_case in facts.bounds.items():
-            for index, (lower, upper) in of_case.items():
-                known = size.present if lower > 0 else size.absent if upper == 0 else None
-                bounds.setdefault(case, {})[index] = _pair(known or (None, None))
-    return [(Facts(size.unit, tags[0].of_volume, bounds), UNKNOWN)]
-
-
-def _look_up(rows: Sequence[Prior], size: SizeConfig, name: str, path: str) -> list[Facts]:
-    facts = priors.look_up(rows, set=name, quantity="size", region=size.class_)
-    if not facts:
-        known = sorted({row.set for row in rows if row.region == size.class_ and row.quantity == "size"})
-        raise PriorsError(
-            f"there is no row of the set {name!r} on the size of {size.class_}{did_you_mean(name, known)}",
-            path,
-            f"The sets there are: {', '.join(known) or 'none'}. boundseg priors derives more.",
-        )
-    return facts
-
-
-def _name(size: SizeConfig, facts: Facts) -> str:
-    origin = size.set or (size.tags if size.between is None else "everywhere")
-    return f"size {size.class_} {origin} per {'volume' if facts.of_volume else 'slice'} in {facts.unit}"
-
-
-def _pair(pair: tuple[float | None, float | None]) -> Pair:
-    lower, upper = pair
-    return (-math.inf if lower is None else lower, math.inf if upper is None else upper)
+def numbered(demands_of: Sequence[Sequence[Demand]]) -> tuple[list[list[Demand]], list[Boxes]]:
+    """Lets every descriptor of boxes know which of the frame's boxes it means, and lists those."""
+    boxes: list[Boxes] = []
+    told: list[list[Demand]] = []
+    for of_entry in demands_of:
+        told.append([])
+        for demand in of_entry:
+            measured = demand.constraint.descriptor
+            if demand.boxes is not None and isinstance(measured, (BoxSize, BoxTightness)):
+                if not any(demand.boxes is known for known in boxes):
+                    boxes.append(demand.boxes)
+                box = next(i for i, known in enumerate(boxes) if demand.boxes is known)
+                demand = replace(demand, constraint=replace(demand.constraint, descriptor=replace(measured, box=box)))
+            told[-1].append(demand)
+    return told, boxes
 
 
 def _label_sets(config: Config, dataset: Dataset, case: str, index: int, held_out: bool) -> list[str]:

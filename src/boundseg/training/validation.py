@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from boundseg.data.batches import batches
+from boundseg.constraints import Leak, Size
+from boundseg.data.batches import Batch, batches
 from boundseg.data.dataset import Dataset
-from boundseg.losses import Objective
-from boundseg.training.config import Config
+from boundseg.losses import Objective, two_channels
 from boundseg.training.running import Running
 from boundseg.training.supervision import Teaching
 
@@ -19,34 +19,52 @@ def validate(
     network: nn.Module,
     teaching: Teaching,
     objective: Objective,
-    config: Config,
     dataset: Dataset,
     device: torch.device,
+    t: float,
 ) -> dict[str, float]:
     """Means over the held-out cases, for a row of ``metrics.csv``; empty where there are none.
 
-    The objective is that of training, on weak labels and bounds nobody learned from. Where a case has a full mask,
-    the DSC of its volume on the prepared grid is taken as well (NaN where reference and prediction are empty).
+    The objective is that of training, on weak labels and bounds nobody learned from. Where sizes are bounded, the leak
+    says which share of them the argmax does not show. Where a case has a full mask, the DSC of its volume on the
+    prepared grid is taken as well. (NaN: reference and prediction are empty, or nothing is predicted of a class.)
+
+    Args:
+        t: The steepness of log-barriers.
     """
     if not teaching.validation:
         return {}
     network.eval()
     running = Running(device)
     dice: list[Tensor] = []
+    leaks: list[Tensor] = []
+    bounds_sizes = any(isinstance(c.descriptor, Size) for c in teaching.constraints)
     for case, batch in zip(
         teaching.validation, batches(teaching.validation, "volumes", 1, teaching.volume_constraints), strict=True
     ):
         batch = batch.to(device)
         logits = network(batch.images)
-        running.add(objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes))
+        running.add(objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, t=t))
+        if bounds_sizes:
+            leaks.append(_leak(logits, batch))
         if "full" in case.prepared.labels:
             target = torch.from_numpy(np.array(case.prepared.labels["full"])).to(device)
             dice.append(_dice(logits, target, len(dataset.labels), dataset.ignore))
     means = {f"validation {name}": value for name, value in running.means().items()}
+    if leaks:
+        of_class = torch.stack(leaks).nanmean(0).tolist()
+        means |= {f"validation leak: {name}": of_class[value] for name, value in dataset.classes.items()}
     if dice:
         of_class = torch.stack(dice).nanmean(0).tolist()
         means |= {f"validation dice: {name}": of_class[value] for name, value in dataset.classes.items()}
     return means
+
+
+def _leak(logits: Tensor, batch: Batch) -> Tensor:
+    """The leak of each output over a volume, [K]; NaN where there is nothing of it."""
+    leak = Leak()
+    sums = batch.volumes.add(leak.sums(two_channels(logits).softmax(1), batch.frame))[0]
+    return leak.value(sums[None])[0].where(leak.defined(sums[None])[0], torch.nan)
 
 
 def _dice(logits: Tensor, target: Tensor, classes: int, ignore: int) -> Tensor:

@@ -11,10 +11,7 @@ from boundseg.constraints.descriptors.ratio import Leak, Ratio
 from boundseg.constraints.descriptors.shape import Elongation, Moment, Spread
 from boundseg.constraints.descriptors.size import SIZE_UNITS, Size, SizeUnit
 
-DESCRIPTORS: dict[str, type[Size]] = {"size": Size}
-
 __all__ = [
-    "DESCRIPTORS",
     "SIZE_UNITS",
     "BoundaryLength",
     "BoxSize",

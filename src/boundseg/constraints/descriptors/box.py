@@ -28,9 +28,11 @@ class BoxTightness:
 
     Args:
         bands: How many bands a direction has at most, as given to both.
+        box: Which of the frame's boxes, where there are several.
     """
 
     bands: int
+    box: int = 0
 
     @property
     def traits(self) -> Traits:
@@ -41,7 +43,7 @@ class BoxTightness:
         return measure(self, probs, frame)
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R S"]:
-        mass, bands = _mass(probs, frame), _bands(frame)
+        mass, bands = _mass(probs, frame), _bands(frame, self.box)
         index = frame.owned(bands).flatten(2).long().unsqueeze(1)
         shape = (*mass.shape[:2], index.shape[2], -1)
         sums = mass.new_zeros(*shape[:3], self.bands + 1)
@@ -65,10 +67,12 @@ class BoxSize:
     Args:
         part: ``inside`` or ``outside`` of the box.
         unit: ``px``, voxels of the case, or ``fraction`` of that part.
+        box: Which of the frame's boxes, where there are several.
     """
 
     part: Literal["inside", "outside"] = "outside"
     unit: Literal["px", "fraction"] = "px"
+    box: int = 0
 
     @property
     def traits(self) -> Traits:
@@ -81,7 +85,7 @@ class BoxSize:
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R 2"]:
         mass = _mass(probs, frame)
-        chosen = frame.owned(_bands(frame)[:, :1] > 0)
+        chosen = frame.owned(_bands(frame, self.box)[:, :1] > 0)
         chosen = chosen if self.part == "inside" else ~chosen
         area = frame.owned(frame.weight.to(mass.dtype).unsqueeze(1)) * chosen
         size = torch.where(chosen, mass, 0).flatten(2).sum(2)
@@ -134,7 +138,9 @@ def box_bounds(box: Integer[Tensor, "B D 2"], width: int, bands: int) -> Bounds:
     length = box[..., 1] - box[..., 0]
     count = (length // width).clamp(min=1)
     number = torch.arange(bands, device=box.device)
-    lines = torch.where(number < count.unsqueeze(-1) - 1, width, length.unsqueeze(-1) - width * (count.unsqueeze(-1) - 1))
+    lines = torch.where(
+        number < count.unsqueeze(-1) - 1, width, length.unsqueeze(-1) - width * (count.unsqueeze(-1) - 1)
+    )
     exists = (number < count.unsqueeze(-1)) & (length.unsqueeze(-1) > 0)
     lower = torch.where(exists, lines.float(), -torch.inf).flatten(1).unsqueeze(1)
     return Bounds(lower, torch.full_like(lower, torch.inf))
@@ -145,7 +151,11 @@ def _mass(probs: Tensor, frame: Frame) -> Tensor:
     return frame.owned(probs * frame.weight.to(probs.dtype).unsqueeze(1))
 
 
-def _bands(frame: Frame) -> Tensor:
+def _bands(frame: Frame, box: int) -> Tensor:
     if frame.bands is None:
-        raise ValueError("a box needs the frame's bands, which are not given: boundseg.constraints.box_bands makes them")
-    return frame.bands
+        raise ValueError("a box needs the frame's bands, which are not given: make them with box_bands")
+    directions = frame.bands.ndim - 2
+    bands = frame.bands[:, box * directions : (box + 1) * directions]
+    if not bands.shape[1]:
+        raise ValueError(f"box {box} is not among the frame's bands, which have {frame.bands.shape[1]} directions")
+    return bands

@@ -91,7 +91,7 @@ def log_barrier(
     require_positive("t", t)
     value = at_least_float32(value)
     knows_lower, knows_upper = bounds.lower.isfinite(), bounds.upper.isfinite()
-    # an unknown bound is replaced before the arithmetic: a gradient of 0 times infinity would be NaN
+    # an unknown bound is replaced before the division: the scale's gradient would be 0 times infinity, NaN
     below = (bounds.lower.where(knows_lower, 0) - value) / scale
     above = (value - bounds.upper.where(knows_upper, 0)) / scale
     return _extended_log(below, t).where(knows_lower, 0) + _extended_log(above, t).where(knows_upper, 0)
@@ -99,7 +99,7 @@ def log_barrier(
 
 def _extended_log(z: Tensor, t: float | Tensor) -> Tensor:
     log_t = t.log() if isinstance(t, Tensor) else math.log(t)
-    # z <= -1 / t² without t², which overflows float32 where t does not
+    # z <= -1 / t² as a product: a quotient is 0 where t² overflows, and the logarithm would be taken of z = 0
     inside = t * (t * z) <= -1
     # the logarithm is not taken where the line holds: its slope there would be infinite or NaN
     logarithm = -(-z).where(inside, 1).log() / t
