@@ -275,9 +275,11 @@ def test_each_penalty_has_a_scale_of_its_own_and_the_default_is_written_back() -
     log_hinge = Config.parse(with_size(set="tags", penalty="log_hinge")).supervision[0].constraints[0].size
     assert (log_hinge.scale, log_hinge.softening) == (None, 10)
     (message,) = messages(with_size(set="tags", penalty="log_hinge", scale="image"))
-    assert "scale and floor belong to the quadratic penalty; log_hinge takes softening" in message
+    assert "log_hinge takes softening (in pixels) or scale: a number in the unit of the bounds" in message
+    assert "and was given scale: image." in message
     (message,) = messages(with_size(set="tags", softening=3))
-    assert "softening belongs to log_hinge; the quadratic penalty takes scale." in message
+    assert "quadratic takes scale: image or scale: relative or scale: a number" in message
+    assert "and was given softening (in pixels)." in message
 
 
 def test_spare_outputs_are_no_option_of_the_network() -> None:

@@ -67,17 +67,16 @@ class AskedConfig(Section):
 
     @model_validator(mode="after")
     def _scale_goes_with_the_penalty(self) -> AskedConfig:
-        kinds = [
-            kind for kind in needs(PENALTIES[self.penalty]).scales if self.counted or kind not in ("image", "voxels")
+        kinds = _kinds(self.penalty, self.counted)
+        written = {"image": "scale: image", "relative": "scale: relative", "voxels": "softening (in pixels)"}
+        able = " or ".join(written.get(kind, "scale: a number in the unit of the bounds") for kind in kinds)
+        given = [
+            *([] if self.scale is None else [self.scale if isinstance(self.scale, str) else "number"]),
+            *([] if self.softening is None else ["voxels"]),
         ]
-        written = {"image": "scale: image", "relative": "scale: relative", "voxels": "softening, in pixels"}
-        able = " or ".join(written.get(kind, "scale, a number in the unit of the bounds") for kind in kinds)
-        if self.scale is not None and self.softening is not None:
-            raise ValueError(f"scale and softening exclude each other; {self.penalty} takes {able}.")
-        given = "voxels" if self.softening is not None else self.scale if isinstance(self.scale, str) else "number"
-        if (self.scale is None and self.softening is None) or given not in kinds:
-            what = written.get(given, "a number") if self.scale is not None or self.softening is not None else "nothing"
-            raise ValueError(f"{self.penalty} takes {able} here, and was given {what}.")
+        if len(given) != 1 or given[0] not in kinds:
+            told = " and ".join(written.get(kind, "scale: a number") for kind in given) or "nothing"
+            raise ValueError(f"{self.penalty} takes {able} here, and was given {told}.")
         if (self.scale == "relative") != (self.floor is not None):
             raise ValueError("scale: relative goes with a floor (in the unit of the bounds), and a floor with it.")
         if self.tolerance is not None and self.penalty != "relative_band":
@@ -100,6 +99,17 @@ class AskedConfig(Section):
             return Relative(self.floor)
         assert self.scale is not None and self.scale != "relative", "the config has checked what goes with what"
         return self.scale
+
+
+def _kinds(penalty: str, counted: bool) -> list[str]:
+    """The kinds of scale that a penalty takes of such values; a softening is for those that soften."""
+    scales = needs(PENALTIES[penalty]).scales
+    softens = scales[0] == "voxels"
+    return [
+        kind
+        for kind in scales
+        if kind in ("relative", "number") or (counted and kind == ("voxels" if softens else "image"))
+    ]
 
 
 class BoundsConfig(AskedConfig):
