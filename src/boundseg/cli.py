@@ -206,19 +206,28 @@ def weaken(
     out.print(f"cases without any label: {', '.join(statistics.empty_cases) or 'none'}")
 
 
-@app.command(short_help="Bounds on sizes, into priors.csv.")
+@app.command(short_help="Bounds from labels, into priors.csv.")
 def priors(
     dataset: Folder,
-    kind: Annotated[Literal["tags", "common", "individual", "volume"], typer.Argument(help="What is derived.")],
+    kind: Annotated[Literal["tags", "common", "individual", "volume", "box"], typer.Argument(help="What is derived.")],
     labels: Annotated[str, typer.Option(help="The weak label set that says what is present.")] = "erosion",
     empty: Annotated[
         Literal["unknown", "absent"], typer.Option(help="What a slice without a label of the class means.")
     ] = "unknown",
     patient: Annotated[str | None, typer.Option(help="For common: the annotated patient.")] = None,
-    margin: Annotated[float, typer.Option(help="Share by which sizes are widened.")] = 0.1,
+    quantity: Annotated[
+        str, typer.Option(help="For individual and volume: what is measured, as centroid_x or ratio.")
+    ] = "size",
+    margin: Annotated[float, typer.Option(help="Share by which bounds are widened.")] = 0.1,
+    absolute: Annotated[
+        float, typer.Option("--absolute", help="Beside that, in their unit: for individual and volume.")
+    ] = 0.0,
     unit: Annotated[
-        Literal["px", "grid_px", "mm2", "mL", "fraction"] | None,
-        typer.Option(help="Of the bounds. Default: mm2 for common, px for individual, mL for volume."),
+        str | None,
+        typer.Option(
+            help="Of the bounds. Default: mm2 for common, px for individual, mL for volume; of other quantities, "
+            "their first."
+        ),
     ] = None,
     cases: Cases = None,
     classes: Classes = None,
@@ -229,16 +238,28 @@ def priors(
 ) -> None:
     """Example:  boundseg priors ACDC_LV tags --labels erosion --empty absent
 
-    Bounds on sizes, into priors.csv; running it twice changes nothing.
+    Bounds from labels, into priors.csv; running it twice changes nothing.
     """
+    from boundseg.constraints import quantities
     from boundseg.data import derive
     from boundseg.data import priors as table
 
     opened = _open(dataset)
     _require(0 <= margin < 1, f"--margin {margin:g} is no share.", "Give 0 or more, and less than 1.")
+    _require(absolute >= 0, f"--absolute {absolute:g} would narrow the bounds.", "Give 0 or more.")
+    found, known = quantities.split(quantity), ", ".join(quantities.names())
+    _require(found is not None, f"there is no quantity {quantity!r}.", f"The quantities are: {known}.")
+    assert found is not None, "required above"
+    units, first = found[0].units, found[0].units[0]
+    _require(
+        quantity == "size" or kind in ("individual", "volume"),
+        f"{kind} says nothing of {quantity}.",
+        "Derive individual or volume bounds.",
+    )
+    _require(unit is None or unit in units, f"{quantity} has no unit {unit!r}.", f"Use {' or '.join(units)}.")
     _require(kind != "common" or patient is not None, "common bounds need one annotated patient.", "Add --patient.")
     _require(
-        kind in ("individual", "volume") or labels in opened.label_sets,
+        kind in ("individual", "volume", "box") or labels in opened.label_sets,
         f"there is no label set {labels!r}.",
         f"The sets are: {', '.join(opened.label_sets) or 'none'}; boundseg weaken makes one from masks.",
     )
@@ -248,18 +269,40 @@ def priors(
     derivations: dict[str, Callable[[], list[Prior]]] = {
         "tags": lambda: derive.tags(opened, named, regions, labels, empty),
         "common": lambda: derive.common(
-            opened, named, regions, labels, patient or "", margin=margin, empty=empty, unit=unit or "mm2", grid=grid
+            opened,
+            named,
+            regions,
+            labels,
+            patient or "",
+            margin=margin,
+            empty=empty,
+            unit=unit or "mm2",
+            grid=grid,
         ),
-        "individual": lambda: derive.individual(opened, named, regions, margin=margin, unit=unit or "px", grid=grid),
-        "volume": lambda: derive.volume(opened, named, regions, margin=margin, unit=unit or "mL", grid=grid),
+        "individual": lambda: derive.individual(
+            opened, named, regions, quantity=quantity, margin=margin, absolute=absolute, unit=unit or first, grid=grid
+        ),
+        "volume": lambda: derive.volume(
+            opened,
+            named,
+            regions,
+            quantity=quantity,
+            margin=margin,
+            absolute=absolute,
+            unit=unit or ("mL" if quantity == "size" else first),
+            grid=grid,
+        ),
+        "box": lambda: derive.box(opened, named, regions),
     }
     old = table.read(path) if path.is_file() else []
     rows = derivations[kind]()
-    derived = product([kind], ["size"], regions, named, [kind == "volume"])
+    written = [f"box_{letter}" for letter in opened.axes[:2]] if kind == "box" else [quantity]
+    derived = product([kind], written, regions, named, [kind == "volume"])
     table.write(path, table.merge(old, rows, derived))
-    known = [row for row in rows if row.upper > 0]
-    oracle = " (oracle: from full masks)" if kind in ("individual", "volume") else ""
-    out.print(f"{path}: {len(rows)} rows of the set {kind!r}{oracle}, {len(rows) - len(known)} of them say absent")
+    absent = sum(row.quantity == "size" and row.upper == 0 for row in rows)
+    oracle = " (oracle: from full masks)" if kind in ("individual", "volume", "box") else ""
+    told = f", {absent} of them say absent" if quantity == "size" and kind != "box" else ""
+    out.print(f"{path}: {len(rows)} rows of the set {kind!r}{oracle}{told}")
 
 
 @app.command(short_help="Trains as a config says and leaves a run folder.")

@@ -95,6 +95,7 @@ class Row:
             finer steps.
         moves: Its value says where a region is.
         by_axes: Its value depends on how many axes there are.
+        flat: It speaks of the axes of an image, of which a slice has two and its volume three.
     """
 
     make: Callable[[int], Descriptor]
@@ -103,12 +104,13 @@ class Row:
     surface: bool = False
     moves: bool = False
     by_axes: bool = False
+    flat: bool = False
 
 
 def depth(frame: Frame, space: torch.Size) -> Tensor:
-    """A potential that is a function of the case: curved along its first axis, sloped along its second."""
+    """A potential that is a function of the case: a slope along its first two axes."""
     along = frame.coordinates(space)
-    return along[:, 0].square() / 50 + along[:, 1]
+    return along[:, 0] / 2 + along[:, 1]
 
 
 def powers(*first: int) -> Callable[[int], tuple[int, ...]]:
@@ -145,7 +147,7 @@ DESCRIPTORS: dict[str, Row] = {
     "boundary in mm": Row(lambda _: BoundaryLength("mm"), ("spacing_mm",), "mm", surface=True),
     "compactness": Row(Compactness, unit="px", surface=True),
     "compactness in mm": Row(lambda axes: Compactness(axes, "mm"), ("spacing_mm",), "mm", surface=True),
-    "box tightness": Row(lambda _: BoxTightness(BANDS), ("bands",), "px"),
+    "box tightness": Row(lambda _: BoxTightness(BANDS), ("bands",), "px", by_axes=True, flat=True),
     "size outside of a box": Row(lambda _: BoxSize(), ("bands",), "px"),
     "size inside of a box": Row(lambda _: BoxSize("inside"), ("bands",), "px"),
     "filled share of a box": Row(lambda _: BoxSize("inside", "fraction"), ("bands",)),

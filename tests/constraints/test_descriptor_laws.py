@@ -56,14 +56,14 @@ def law(dims: int | None = None, weights: str | None = None) -> Callable[[Law], 
 
     def decorate(test: Law) -> Law:
         @wraps(test)
-        def built(**arguments: Any) -> None:
+        def built(*given_: Any, **arguments: Any) -> None:
             data = arguments.pop("data")
             space = data.draw(st.lists(st.integers(2, 5), min_size=dims or 2, max_size=dims or 3))
             kind = weights or data.draw(st.sampled_from(["uniform", "varying"]))
             case = situation(tuple(space), data.draw(st.integers(1, 3)), kind, data.draw(st.integers(0, 2**31)))
             if "data" in signature(test).parameters:
                 arguments["data"] = data
-            test(case=case, **arguments)
+            test(*given_, case=case, **arguments)
 
         others = [p for n, p in signature(test).parameters.items() if n not in ("case", "data")]
         taken = Parameter("data", Parameter.KEYWORD_ONLY)
@@ -130,7 +130,7 @@ def test_sums_of_parts_add_up_to_the_whole(name: str, data: st.DataObject, case:
     assert_same(descriptor.value(torch.stack(sums).sum(0)), value(name, case))
 
 
-@such(surface=False)
+@such(surface=False, flat=False)
 @law(dims=3)
 def test_a_volume_in_slices_is_the_volume(name: str, case: Situation) -> None:
     stack, groups = slices(case)
@@ -274,7 +274,7 @@ def points(case: Situation, unit: str) -> tuple[Tensor, Tensor]:
     f, space = case.frame, case.probs.shape[2:]
     assert f.affine is not None and f.spacing_mm is not None
     axes = f.affine.shape[1]
-    nodes, shares = torch.tensor([-(0.15**0.5), 0, 0.15**0.5]).double(), torch.tensor([5.0, 8.0, 5.0]).double() / 18
+    nodes, shares = torch.tensor([-(0.15**0.5), 0, 0.15**0.5], dtype=torch.float64), torch.tensor([5.0, 8.0, 5.0]).double() / 18
     within = torch.cartesian_prod(*[nodes] * axes).T
     share = torch.cartesian_prod(*[shares] * axes).prod(1)
     centres = f.coordinates(space).flatten(2)
@@ -289,7 +289,7 @@ def points(case: Situation, unit: str) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("unit", ["px", "mm"])
 @pytest.mark.parametrize("sliced", [False, True])
 @law()
-def test_moments_agree_with_sums_over_points(case: Situation, unit: str, sliced: bool) -> None:
+def test_moments_agree_with_sums_over_points(unit: str, sliced: bool, case: Situation) -> None:
     groups = None
     if sliced and case.dims == 3:
         case, _ = slices(case)
@@ -402,7 +402,7 @@ def test_those_that_share_their_sums_have_the_same_sums() -> None:
                 shared += 1
                 assert torch.equal(sums, held[descriptor.traits.shared]), name
             held[descriptor.traits.shared] = sums
-    assert shared > 8
+    assert shared >= 8
 
 
 def test_a_shared_memo_changes_no_value() -> None:

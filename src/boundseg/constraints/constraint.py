@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -17,7 +16,7 @@ from boundseg.constraints.descriptors.descriptor import Counting, Partial
 from boundseg.constraints.descriptors.measure import group_sums
 from boundseg.constraints.frame import Frame
 from boundseg.constraints.groups import Groups
-from boundseg.constraints.penalties import PENALTIES, Penalty, needs, priced, quadratic
+from boundseg.constraints.penalties import PENALTIES, Penalty, name_of, needs, priced, quadratic
 from boundseg.constraints.scale import Kind, Scale, Voxels, explained, kind, resolve
 
 Scope = Literal["slice", "volume"]
@@ -211,7 +210,7 @@ class Constraint:
         return defaults.get(self._kinds[0], 1.0)
 
     def _require_a_pairing(self) -> None:
-        penalty, of = _name(self.penalty), type(self.descriptor).__name__
+        penalty, of = name_of(self.penalty), type(self.descriptor).__name__
         able = priced(self.descriptor.traits.domain)
         if penalty in PENALTIES and penalty not in able:
             needed = {"amount": "values that are never negative", "share": "shares of a whole"}
@@ -229,13 +228,6 @@ class Constraint:
             raise ValueError(
                 f"{self.name}: {penalty} of {of} needs a scale in the unit of the bounds: give {explained(self._kinds)}"
             )
-
-
-def _name(penalty: Penalty) -> str:
-    while isinstance(penalty, partial):
-        penalty = penalty.func
-    named = (name for name, known in PENALTIES.items() if known is penalty)
-    return next(named, getattr(penalty, "__name__", repr(penalty)))
 
 
 def _union(probs: Tensor, classes: tuple[int, ...]) -> Tensor:

@@ -9,8 +9,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from boundseg.constraints import SizeUnit
+from boundseg.constraints import SIZE_UNITS
+from boundseg.constraints.quantities import split
 from boundseg.data.dataset import Dataset
+from boundseg.data.measured import boxes, measured
 from boundseg.data.prepare import Grid, Placement
 from boundseg.data.priors import Prior
 from boundseg.errors import DatasetError, PriorsError
@@ -27,7 +29,7 @@ class _Sizes:
     spacing_mm: tuple[float, float, float]
     shape: tuple[int, int]
 
-    def in_unit(self, unit: SizeUnit, grid: Grid | None) -> Float[np.ndarray, " S"]:
+    def in_unit(self, unit: str, grid: Grid | None) -> Float[np.ndarray, " S"]:
         rows_mm, columns_mm, between_mm = self.spacing_mm
         if unit == "grid_px":
             if grid is None:
@@ -76,7 +78,7 @@ def common(
     *,
     margin: float = 0.1,
     empty: Empty = "unknown",
-    unit: SizeUnit = "mm2",
+    unit: str = "mm2",
     grid: Grid | None = None,
 ) -> list[Prior]:
     """One pair of bounds for all slices that hold the class, from one annotated patient (eq. 6).
@@ -126,18 +128,33 @@ def individual(
     cases: Iterable[str],
     regions: Sequence[str],
     *,
+    quantity: str = "size",
     margin: float = 0.1,
-    unit: SizeUnit = "px",
+    absolute: float = 0.0,
+    unit: str = "px",
     grid: Grid | None = None,
 ) -> list[Prior]:
-    """Bounds around the true size of each slice (eq. 7), ``[0, 0]`` where the class is absent: an oracle."""
+    """Bounds around what the full mask measures in each slice (eq. 7): an oracle.
+
+    Where a class is absent its size is ``[0, 0]``, and what is undefined (its centroid) has no row.
+
+    Args:
+        dataset: The dataset.
+        cases: Whose slices get bounds.
+        regions: Class names, unions, or pairs such as ``LV:Myo``.
+        quantity: What is measured, see :mod:`boundseg.constraints.quantities`.
+        margin: Share of the value by which the bounds are widened.
+        absolute: What they are widened by beside that, in their unit.
+        unit: Unit of the bounds.
+        grid: The prepared grid, for ``grid_px``.
+    """
     rows = []
-    source = f"oracle: size in the full mask, margin {margin:g}"
+    source = f"oracle: {quantity} in the full mask, {_margin(margin, absolute)}"
     for case, region in _pairs(cases, regions):
-        sizes = _sizes(dataset, case, "full", region).in_unit(unit, grid)
-        for index, size in enumerate(sizes.tolist()):
-            bounds = ((1 - margin) * size, (1 + margin) * size)
-            rows.append(_row(case, index, region, *bounds, unit, "individual", source))
+        for index, value in enumerate(_values(dataset, case, quantity, region, unit, grid).tolist()):
+            if not np.isnan(value):
+                lower, upper = _around(value, margin, absolute, quantity)
+                rows.append(_row(case, index, region, lower, upper, unit, "individual", source, quantity))
     return rows
 
 
@@ -146,21 +163,62 @@ def volume(
     cases: Iterable[str],
     regions: Sequence[str],
     *,
+    quantity: str = "size",
     margin: float = 0.1,
-    unit: SizeUnit = "mL",
+    absolute: float = 0.0,
+    unit: str = "mL",
     grid: Grid | None = None,
 ) -> list[Prior]:
-    """One pair of bounds around the true size of each whole volume (section 4.4): an oracle.
+    """One pair of bounds around what the full mask measures in each whole volume (section 4.4): an oracle.
 
-    In ``fraction``, the size is that of the whole volume over all its voxels.
+    In ``fraction``, the size is that of the whole volume over all its voxels. Arguments as in :func:`individual`.
     """
     rows = []
-    source = f"oracle: volume in the full mask, margin {margin:g}"
+    what = "volume" if quantity == "size" else quantity
+    source = f"oracle: {what} in the full mask, {_margin(margin, absolute)}"
     for case, region in _pairs(cases, regions):
-        sizes = _sizes(dataset, case, "full", region).in_unit(unit, grid)
-        size = float(sizes.mean() if unit == "fraction" else sizes.sum())
-        rows.append(_row(case, None, region, (1 - margin) * size, (1 + margin) * size, unit, "volume", source))
+        if quantity == "size" and unit in SIZE_UNITS:
+            sizes = _sizes(dataset, case, "full", region).in_unit(unit, grid)
+            value = float(sizes.mean() if unit == "fraction" else sizes.sum())
+        else:
+            value = float(measured(dataset, case, quantity, region, unit, of_volume=True)[0])
+        if not np.isnan(value):
+            lower, upper = _around(value, margin, absolute, quantity)
+            rows.append(_row(case, None, region, lower, upper, unit, "volume", source, quantity))
     return rows
+
+
+def box(dataset: Dataset, cases: Iterable[str], regions: Sequence[str]) -> list[Prior]:
+    """Bounding boxes of the full masks, first and last line in each slice that shows a class: an oracle."""
+    rows = []
+    source = "oracle: bounding box of the full mask"
+    for case, region in _pairs(cases, regions):
+        for index, lines in boxes(dataset, case, region).items():
+            for letter, (first, last) in zip(dataset.axes, lines.tolist(), strict=False):
+                rows.append(_row(case, index, region, first, last, "px", "box", source, f"box_{letter}"))
+    return rows
+
+
+def _values(
+    dataset: Dataset, case: str, quantity: str, region: str, unit: str, grid: Grid | None
+) -> Float[np.ndarray, " S"]:
+    # grid_px need the grid, which the file's own geometry does not know
+    if quantity == "size" and unit in SIZE_UNITS:
+        return _sizes(dataset, case, "full", region).in_unit(unit, grid)
+    return measured(dataset, case, quantity, region, unit, of_volume=False)
+
+
+def _around(value: float, margin: float, absolute: float, quantity: str) -> tuple[float, float]:
+    """Bounds around a value; none of a class is none of it, whatever the margin."""
+    wide = margin * abs(value) + absolute
+    found = split(quantity)
+    if found is None or found[0].signed:
+        return value - wide, value + wide
+    return (max(0.0, value - wide), value + wide) if value else (0.0, 0.0)
+
+
+def _margin(margin: float, absolute: float) -> str:
+    return f"margin {margin:g}" + (f" and {absolute:g}" if absolute else "")
 
 
 def _pairs(cases: Iterable[str], regions: Sequence[str]) -> list[tuple[str, str]]:
@@ -168,9 +226,17 @@ def _pairs(cases: Iterable[str], regions: Sequence[str]) -> list[tuple[str, str]
 
 
 def _row(
-    case: str, index: int | None, region: str, lower: float, upper: float, unit: str, set: str, source: str
+    case: str,
+    index: int | None,
+    region: str,
+    lower: float,
+    upper: float,
+    unit: str,
+    set: str,
+    source: str,
+    quantity: str = "size",
 ) -> Prior:
-    return Prior(case, index, region, "size", float(lower), float(upper), unit, set, source)
+    return Prior(case, index, region, quantity, float(lower), float(upper), unit, set, source)
 
 
 def _sizes(dataset: Dataset, case: str, label_set: str, region: str) -> _Sizes:
