@@ -152,6 +152,7 @@ DESCRIPTORS: dict[str, Row] = {
     "size inside of a box": Row(lambda _: BoxSize("inside"), ("bands",), "px"),
     "filled share of a box": Row(lambda _: BoxSize("inside", "fraction"), ("bands",)),
     "share outside of a box": Row(lambda _: BoxSize("outside", "fraction"), ("bands",)),
+    "size inside of a second box": Row(lambda _: BoxSize("inside", box=1), ("bands",), "px", by_axes=True, flat=True),
     "mean of a potential": Row(lambda _: Fractional(depth), unit="px", moves=True),
 }
 
@@ -226,7 +227,7 @@ def situation(space: tuple[int, ...], batch: int = 2, weights: str = "varying", 
         weight = weight * uniformly(0.5, 1.5, batch, *space)
         weight[..., -1] = 0
     image = 1000 + 10 * uniformly(-1, 1, batch, 2, *space)
-    bands = torch.randint(BANDS + 1, (batch, dims, *space), generator=generator)
+    bands = torch.randint(BANDS + 1, (batch, 2 * dims, *space), generator=generator)
     probs = (2 * uniformly(-1, 1, batch, 4, *space)).softmax(1)
     return Situation(probs, replace(frame, weight=weight, image=image, bands=bands))
 

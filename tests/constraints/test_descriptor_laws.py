@@ -208,7 +208,7 @@ def test_a_case_of_smaller_voxels_is_the_same_in_mm(name: str, case: Situation) 
     coarse = case.plain()
     f = coarse.frame
     assert f.spacing_mm is not None and f.image is not None and f.bands is not None
-    factors = torch.tensor([2, 3, 1])
+    factors = torch.tensor([2.0, 3.0, 1.0]).double()
     dims = factors[: case.dims]
     frame = replace(f, spacing_mm=f.spacing_mm / factors, image=repeated(f.image, dims), bands=repeated(f.bands, dims))
     fine = value(name, Situation(repeated(coarse.probs, dims), frame))
@@ -220,7 +220,7 @@ def test_a_case_of_smaller_voxels_is_the_same_in_mm(name: str, case: Situation) 
 
 
 def repeated(voxels: Tensor, factors: Tensor) -> Tensor:
-    for axis, factor in enumerate(factors.tolist(), -len(factors)):
+    for axis, factor in enumerate(factors.int().tolist(), -len(factors)):
         voxels = voxels.repeat_interleave(factor, axis)
     return voxels
 
@@ -274,7 +274,10 @@ def points(case: Situation, unit: str) -> tuple[Tensor, Tensor]:
     f, space = case.frame, case.probs.shape[2:]
     assert f.affine is not None and f.spacing_mm is not None
     axes = f.affine.shape[1]
-    nodes, shares = torch.tensor([-(0.15**0.5), 0, 0.15**0.5], dtype=torch.float64), torch.tensor([5.0, 8.0, 5.0]).double() / 18
+    nodes, shares = (
+        torch.tensor([-(0.15**0.5), 0, 0.15**0.5], dtype=torch.float64),
+        torch.tensor([5.0, 8.0, 5.0]).double() / 18,
+    )
     within = torch.cartesian_prod(*[nodes] * axes).T
     share = torch.cartesian_prod(*[shares] * axes).prod(1)
     centres = f.coordinates(space).flatten(2)
@@ -290,22 +293,22 @@ def points(case: Situation, unit: str) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("sliced", [False, True])
 @law()
 def test_moments_agree_with_sums_over_points(unit: str, sliced: bool, case: Situation) -> None:
-    groups = None
     if sliced and case.dims == 3:
-        case, _ = slices(case)
+        stack, _ = slices(case)
+        case = stack.images(stack.frame.weight.flatten(1).sum(1).nonzero().flatten())  # the last may be padding
     assert case.frame.affine is not None
     x, mass = points(case, unit)
     axes, suffix = x.shape[1], " in mm" if unit == "mm" else ""
     size = mass.sum(2)
     centre = torch.einsum("bdp,brp->brd", x, mass) / size.unsqueeze(2)
     d = x.unsqueeze(1) - centre.unsqueeze(3)
-    assert_same(value(f"centroid{suffix}", case, groups), centre)
+    assert_same(value(f"centroid{suffix}", case), centre)
     apart = (centre[:, 0::2] - centre[:, 1::2]).norm(dim=2)
-    assert_same(value(f"distance{suffix}", case, groups), apart)
+    assert_same(value(f"distance{suffix}", case), apart)
     sigma = torch.einsum("brip,brjp,brp->brij", d, d, mass) / size[..., None, None]
-    assert_same(value(f"spread{suffix}", case, groups), sigma.diagonal(dim1=2, dim2=3).sqrt())
+    assert_same(value(f"spread{suffix}", case), sigma.diagonal(dim1=2, dim2=3).sqrt())
     eigenvalues = torch.linalg.eigvalsh(sigma)
-    assert_same(value(f"elongation{suffix}", case, groups), 1 - eigenvalues.prod(2) / eigenvalues.mean(2) ** axes)
+    assert_same(value(f"elongation{suffix}", case), 1 - eigenvalues.prod(2) / eigenvalues.mean(2) ** axes)
     rows = [(2, "moment 2", "px"), (3, "moment 3", "px"), (4, "moment 4", "px")]
     rows += [(3, "moment 3 in mm", "mm"), (4, "moment 4 in mm", "mm")]
     for order, name, of in rows:

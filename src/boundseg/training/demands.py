@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -168,8 +168,6 @@ def _of_boxes(asked: BoxConfig, regions: tuple[tuple[int, ...], ...], dataset: D
         for (case, index), pair in bounds.items():
             of_case.setdefault(case, {})[index] = pair
         constraint = _constraint(asked, name, measured, regions, "slice")
-        if not measured.traits.counts:
-            constraint = replace(constraint, scale=None)
         return Demand(constraint, of_case, components=components, boxes=boxes, warm_up=asked.warm_up)
 
     lines = {

@@ -153,6 +153,11 @@ def _judge(
         row["soft_px"] = float(soft[:, dataset.labels[str(row["class"])]].sum())
     for row in slices:
         row["soft_px"] = float(soft[int(row["slice"]), dataset.labels[str(row["class"])]])
+    whole = with_bands(
+        _frame(placement, spacing, range(len(target))),
+        placement.size,
+        [(b.lines(case, len(target)), b.width) for b in boxes],
+    )
     kept = [
         row
         for i, demand in enumerate(asked)
@@ -161,7 +166,7 @@ def _judge(
             case,
             torch.cat([chunk[i][0] for chunk in sums]),
             torch.cat([chunk[i][1] for chunk in sums]),
-            _frame(placement, spacing, range(len(target))),
+            whole,
             int(np.prod(placement.size)),
         )
     ]

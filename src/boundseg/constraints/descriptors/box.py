@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from boundseg.constraints.bounds import Bounds
@@ -76,8 +76,7 @@ class BoxSize:
 
     @property
     def traits(self) -> Traits:
-        px = self.unit == "px"
-        return Traits(domain="amount", grows=px, counts=px)
+        return Traits(domain="amount", grows=self.unit == "px", counts=True)
 
     def __call__(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R"]:
         """Sizes of every region of every image on its own."""
@@ -85,11 +84,8 @@ class BoxSize:
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R 2"]:
         mass = _mass(probs, frame)
-        chosen = frame.owned(_bands(frame, self.box)[:, :1] > 0)
-        chosen = chosen if self.part == "inside" else ~chosen
-        area = frame.owned(frame.weight.to(mass.dtype).unsqueeze(1)) * chosen
-        size = torch.where(chosen, mass, 0).flatten(2).sum(2)
-        return torch.stack([size, area.flatten(2).sum(2).expand_as(size)], dim=2)
+        size = torch.where(self._part(frame), mass, 0).flatten(2).sum(2)
+        return torch.stack([size, self._area(frame).to(size.dtype).expand_as(size)], dim=2)
 
     def value(self, sums: Float[Tensor, "G R 2"]) -> Float[Tensor, "G R"]:
         if self.unit == "px":
@@ -97,7 +93,15 @@ class BoxSize:
         return sums[..., 0] / sums[..., 1].clamp(min=torch.finfo(sums.dtype).tiny)
 
     def per_voxel(self, frame: Frame, voxels: int) -> Float[Tensor, " B"]:
-        return frame.voxels_per_voxel
+        # an image without a box has an area of 0, and no bounds to be priced
+        return frame.voxels_per_voxel / (1 if self.unit == "px" else self._area(frame)[:, 0].clamp(min=1))
+
+    def _part(self, frame: Frame) -> Bool[Tensor, "B 1 *space"]:
+        inside = frame.owned(_bands(frame, self.box)[:, :1] > 0)
+        return inside if self.part == "inside" else ~inside
+
+    def _area(self, frame: Frame) -> Float[Tensor, "B 1"]:
+        return (frame.owned(frame.weight.unsqueeze(1)) * self._part(frame)).flatten(2).sum(2)
 
 
 def box_bands(
