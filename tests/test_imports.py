@@ -39,7 +39,7 @@ ONLY: dict[str, set[str]] = {
     "nearest": set(),
     "constraints": {"errors"},
     "gated_crf": set(),
-    "losses": {"errors", "constraints"},
+    "losses": {"errors", "constraints", "gated_crf"},
     "networks": {"errors", "nearest"},
     "data": {"errors", "nearest", "constraints"},
     "evaluation": {"errors"},

@@ -43,6 +43,29 @@ class Kernel:
                 raise ValueError(f"kernel: {name} = {sigma:g} is no width; give a positive number")
 
 
+@dataclass(frozen=True)
+class GatedCrf:
+    """The loss as one term of an objective.
+
+    Attributes:
+        weight: The factor on it.
+        kernels: As in :func:`gated_crf`.
+        radius: Likewise.
+    """
+
+    weight: float
+    kernels: tuple[Kernel, ...] = (Kernel(),)
+    radius: int = 5
+
+    def __call__(
+        self, probs: Float[Tensor, "B K *space"], image: Float[Tensor, "B C *space"], inside: Bool[Tensor, "B *#space"]
+    ) -> Float[Tensor, ""]:
+        """The energy of a batch; what is not inside of the case is tied to nothing."""
+        return gated_crf(
+            probs, image, kernels=self.kernels, radius=self.radius, source_gate=inside, destination_gate=inside
+        )
+
+
 def gated_crf(
     probs: Float[Tensor, "B K *space"],
     image: Float[Tensor, "B C *space"],

@@ -12,6 +12,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from boundseg.constraints import Bounds, Constraint, Frame, Groups, Memo, Term
+from boundseg.gated_crf import GatedCrf
 
 Average = Literal["image", "batch", "sum"]
 
@@ -74,6 +75,7 @@ class Loss:
     total: Float[Tensor, ""]
     cross_entropy: Float[Tensor, ""]
     terms: dict[str, Term]
+    gated_crf: Float[Tensor, ""] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,13 @@ class Objective:
         ignore: The label of pixels about which nothing is known.
         constraints: What is asked of the prediction.
         average: How the cross-entropy is averaged, see :func:`partial_cross_entropy`.
+        gated_crf: Neighbours that look alike should be of one class; left out, nothing is said of neighbours.
     """
 
     ignore: int = 255
     constraints: Sequence[Constraint] = ()
     average: Average = "image"
+    gated_crf: GatedCrf | None = None
 
     def __call__(
         self,
@@ -103,6 +107,7 @@ class Objective:
         volumes: Groups | None = None,
         strength: float | Mapping[str, float] = 1.0,
         t: float | Tensor = 5.0,
+        images: Float[Tensor, "B channels *space"] | None = None,
     ) -> Loss:
         """Loss of one batch.
 
@@ -115,15 +120,17 @@ class Objective:
             volumes: Which images are slices of one volume; needed by constraints of scope ``volume``.
             strength: The factor ρ on all constraints, or on each by its name, for a warm-up.
             t: The steepness of log-barriers, which grows by a schedule.
+            images: What the network saw, for the gated CRF.
 
         Raises:
-            ValueError: A constraint speaks of volumes and the batch does not say which images form one.
+            ValueError: A constraint speaks of volumes and the batch does not say which images form one, or there are
+                no images for the gated CRF.
         """
         cross_entropy = partial_cross_entropy(logits, labels, self.ignore, self.average)
         asked = [constraint for constraint in self.constraints if constraint.name in bounds]
         terms: dict[str, Term] = {}
         total = cross_entropy
-        probs = two_channels(logits).softmax(1) if asked else logits
+        probs = two_channels(logits).softmax(1) if asked or self.gated_crf else logits
         memo: Memo = {}  # of one batch: constraints that need the same sums share them
         for constraint in asked:
             if constraint.scope == "volume" and volumes is None:
@@ -133,4 +140,10 @@ class Objective:
             factor = strength if isinstance(strength, (int, float)) else strength[constraint.name]
             total = total + factor * constraint.weight * term.mean
             terms[constraint.name] = term
-        return Loss(total, cross_entropy, terms)
+        if self.gated_crf is None:
+            return Loss(total, cross_entropy, terms)
+        if images is None:
+            raise ValueError("the gated CRF compares images: give images=…")
+        inside = torch.ones_like(probs[:, 0], dtype=torch.bool) if frame is None else frame.weight > 0
+        energy = self.gated_crf(probs, images, inside)
+        return Loss(total + self.gated_crf.weight * energy, cross_entropy, terms, energy)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from boundseg.data.batches import BatchOf
 from boundseg.data.prepare import Fit, Grid, Intensity
 from boundseg.errors import ConfigError, Problem
+from boundseg.gated_crf import GatedCrf, Kernel
 from boundseg.nearest import did_you_mean
 from boundseg.training.constraint_config import ConstraintConfig
 from boundseg.training.section import Count, NotNegative, Positive, Section, Share
@@ -75,6 +76,37 @@ class SupervisionConfig(Section):
     def names(self) -> list[str]:
         """The lists, patients or cases that this entry speaks of."""
         return [self.cases] if isinstance(self.cases, str) else self.cases
+
+
+class GatedCrfConfig(Section):
+    """Neighbours that look alike should be of one class; see :mod:`boundseg.gated_crf`.
+
+    Attributes:
+        weight: The factor on the energy per pixel.
+        radius: Of the window, in pixels of the prepared grid.
+        sigma_position: Over how many such pixels neighbours are tied.
+        sigma_intensity: Which difference of prepared intensities unties them. The paper's 0.1 is for ``minmax``.
+    """
+
+    weight: NotNegative
+    sigma_intensity: Positive
+    radius: Count = 5
+    sigma_position: Positive = 6.0
+
+
+class RegulariseConfig(Section):
+    """What is asked of a prediction beside labels and bounds."""
+
+    gated_crf: GatedCrfConfig | None = None
+
+    @property
+    def gated_crf_term(self) -> GatedCrf | None:
+        """The term itself."""
+        asked = self.gated_crf
+        if asked is None:
+            return None
+        kernel = Kernel(sigma_position=asked.sigma_position, sigma_intensity=asked.sigma_intensity)
+        return GatedCrf(asked.weight, (kernel,), asked.radius)
 
 
 class OptimizerConfig(Section):
@@ -145,6 +177,7 @@ class Config(Section):
     network: NetworkConfig = NetworkConfig()
     supervision: Annotated[list[SupervisionConfig], Field(min_length=1)]
     method: Literal["penalty"] = "penalty"
+    regularise: RegulariseConfig = RegulariseConfig()
     training: TrainingConfig = TrainingConfig()
     selection: SelectionConfig = SelectionConfig()
     seed: Annotated[int, Field(ge=0)] = 0

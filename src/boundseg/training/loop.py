@@ -74,7 +74,7 @@ def train(
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = _optimizer(network, config)
     model, optimizer = fabric.setup(network, optimizer)
-    objective = Objective(dataset.ignore, teaching.constraints, settings.average)
+    objective = Objective(dataset.ignore, teaching.constraints, settings.average, config.regularise.gated_crf_term)
     progress, first_epoch = Progress(), 0
     if resume:
         progress, first_epoch = _restore(run, network, optimizer)
@@ -108,7 +108,9 @@ def train(
                     batch = AUGMENTATIONS[name](batch)
                 strength = teaching.strengths(settings.warm_up, epoch + step / steps)
                 logits = model(batch.images.contiguous(memory_format=layout))
-                loss = objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, strength, t)
+                loss = objective(
+                    logits, batch.labels, batch.bounds, batch.frame, batch.volumes, strength, t, batch.images
+                )
                 optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss.total)
                 optimizer.step()

@@ -22,6 +22,8 @@ class Running:
         one = torch.ones((), device=self._device)
         self._add("objective", loss.total.detach(), one)
         self._add("cross_entropy", loss.cross_entropy.detach(), one)
+        if loss.gated_crf is not None:
+            self._add("gated_crf", loss.gated_crf.detach(), one)
         for name, term in loss.terms.items():
             total, count = term.bounds.total(term.cost.detach())
             self._add(f"penalty: {name}", total, count)

@@ -44,7 +44,7 @@ def validate(
     ):
         batch = batch.to(device)
         logits = network(batch.images)
-        running.add(objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, t=t))
+        running.add(objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, t=t, images=batch.images))
         if bounds_sizes:
             leaks.append(_leak(logits, batch))
         if "full" in case.prepared.labels:
