@@ -1,9 +1,10 @@
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from boundseg.constraints import Bounds
+from boundseg.constraints import SIZE_UNITS, Bounds, Frame, Size, converted
 from boundseg.errors import BoundsError
 from tests.constraints.cases import values_and_bounds
 
@@ -63,3 +64,53 @@ def test_of_a_part_only_upper_bounds_of_what_grows_remain() -> None:
 def test_impossible_bounds_are_refused(lower: list[float], upper: list[float], text: str) -> None:
     with pytest.raises(BoundsError, match=text):
         Bounds(torch.tensor(lower), torch.tensor(upper))
+
+
+def test_around_is_a_value_and_both_margins() -> None:
+    bounds = Bounds.around(torch.tensor([100.0, -20.0, 0.0]), relative=0.1, absolute=1.0)
+    torch.testing.assert_close(bounds.lower, torch.tensor([89.0, -23.0, -1.0]))
+    torch.testing.assert_close(bounds.upper, torch.tensor([111.0, -17.0, 1.0]))
+    equal = Bounds.around(torch.tensor([7.0]))
+    assert equal.lower == equal.upper == 7
+    with pytest.raises(BoundsError, match=r"bounds \[1\]: the lower bound nan is NaN"):
+        Bounds.around(torch.tensor([1.0, float("nan")]), relative=0.1)
+
+
+def test_one_side_may_be_all_that_is_known() -> None:
+    least, most = Bounds.at_least(torch.tensor([3.0])), Bounds.at_most(torch.tensor([3.0]))
+    assert (least.lower.item(), least.upper.item()) == (3, INF)
+    assert (most.lower.item(), most.upper.item()) == (-INF, 3)
+
+
+def test_tags_are_equation_5() -> None:
+    bounds = Bounds.tags(torch.tensor([True, False, True]), image=64.0, known=torch.tensor([True, True, False]))
+    assert bounds.lower.tolist() == [1, 0, -INF]
+    assert bounds.upper.tolist() == [64, 0, INF]
+    assert bounds.known.tolist() == [True, True, False]
+
+
+def test_a_margin_widens_both_sides_and_cannot_cross_them() -> None:
+    bounds = Bounds(torch.tensor([10.0, -INF]), torch.tensor([20.0, 5.0]))
+    wide = bounds.widened(relative=0.5, absolute=1.0)
+    assert wide.lower.tolist() == [4, -INF]
+    assert wide.upper.tolist() == [31, 8.5]
+    with pytest.raises(BoundsError, match="exceeds the upper bound"):
+        bounds.widened(relative=-0.9)
+
+
+@given(st.floats(0.1, 3.0), st.floats(0.1, 3.0), st.floats(0.5, 12.0))
+def test_units_are_converted_with_each_images_own_spacing(rows: float, columns: float, thickness: float) -> None:
+    """Bounds in any unit judge a prediction alike."""
+    frame = Frame(
+        torch.tensor([1.0, 2.5]).reshape(2, 1, 1), torch.tensor([[rows, columns, thickness], [1.0, 2.0, 3.0]])
+    )
+    probs = torch.rand(2, 3, 4, 5).softmax(1)
+    mm2 = Bounds.around(Size("mm2")(probs, frame), 0.1)
+    for unit in SIZE_UNITS:
+        there = converted(mm2, "mm2", unit, frame, (4, 5))
+        size = Size(unit)(probs, frame)
+        torch.testing.assert_close(there.lower, 0.9 * size)
+        back = converted(there, unit, "mm2", frame, (4, 5))
+        torch.testing.assert_close(back.upper, mm2.upper)
+    with pytest.raises(ValueError, match="a value in mL needs the frame's spacing_mm"):
+        converted(mm2, "px", "mL", Frame.plain(2, 2), (4, 5))

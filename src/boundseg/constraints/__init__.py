@@ -23,6 +23,7 @@ from boundseg.constraints.descriptors import (
     Traits,
     box_bands,
     box_bounds,
+    converted,
     measure,
 )
 from boundseg.constraints.frame import Frame, LengthUnit
@@ -84,6 +85,7 @@ __all__ = [
     "Voxels",
     "box_bands",
     "box_bounds",
+    "converted",
     "descriptor",
     "huber",
     "linear",

@@ -9,7 +9,7 @@ from boundseg.constraints.descriptors.measure import measure
 from boundseg.constraints.descriptors.position import Centroid, Distance
 from boundseg.constraints.descriptors.ratio import Leak, Ratio
 from boundseg.constraints.descriptors.shape import Elongation, Moment, Spread
-from boundseg.constraints.descriptors.size import SIZE_UNITS, Size, SizeUnit
+from boundseg.constraints.descriptors.size import SIZE_UNITS, Size, SizeUnit, converted
 
 __all__ = [
     "SIZE_UNITS",
@@ -34,5 +34,6 @@ __all__ = [
     "Traits",
     "box_bands",
     "box_bounds",
+    "converted",
     "measure",
 ]

@@ -9,12 +9,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from boundseg.constraints.bounds import Bounds
 from boundseg.constraints.descriptors.descriptor import Traits
 from boundseg.constraints.descriptors.measure import measure
 from boundseg.constraints.frame import Frame
 
 SizeUnit = Literal["px", "grid_px", "mm2", "mL", "fraction"]
 SIZE_UNITS: tuple[SizeUnit, ...] = get_args(SizeUnit)
+
+
+def converted(bounds: Bounds, of: SizeUnit, to: SizeUnit, frame: Frame, space: tuple[int, ...]) -> Bounds:
+    """Bounds on sizes in another unit, by each image's own spacing and grid.
+
+    Args:
+        bounds: A row per image, of the unit ``of``.
+        of: Their unit.
+        to: The unit that is wanted.
+        frame: Where the images' voxels lie.
+        space: Lengths of the predicted axes.
+
+    Raises:
+        ValueError: A unit that needs the frame's spacing, which is not given.
+    """
+    voxels = torch.Size(space).numel()
+    factor = Size(to).per_voxel(frame, voxels) / Size(of).per_voxel(frame, voxels)
+    return bounds.times(factor.reshape(-1, *([1] * (bounds.lower.ndim - 1))))
 
 
 @dataclass(frozen=True)
