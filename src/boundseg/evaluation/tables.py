@@ -96,6 +96,19 @@ class Evaluation:
             )
         return rows
 
+    def sources(self) -> dict[str, str]:
+        """For each constraint, where its bounds came from, the commonest first; empty where nobody wrote it down."""
+        if self.constraints.empty or "source" not in self.constraints:
+            return {}
+        told = {}
+        for name, found in self.constraints[self.constraints["known"]].groupby("constraint", sort=False):
+            counts = found["source"].dropna().value_counts()
+            first = [
+                f"{source} ({count})" if len(counts) > 1 else str(source) for source, count in counts.items() if source
+            ]
+            told[str(name)] = "; ".join(first[:2]) + (" …" if len(first) > 2 else "")
+        return told
+
     def by_size(self, bins: int = SIZE_BINS) -> list[dict[str, str]]:
         """Slices by the true size of the class, in groups of equal number: does a size bound swell small objects?
 

@@ -75,7 +75,7 @@ def report(folders: Sequence[Path], path: Path, told: Callable[[str], None] = la
         counts=_counts(judged),
         results=[(name, results(judged, name)) for name in classes],
         tests=paired_tests({one.name: one.evaluation for one in judged}) if len(judged) > 1 else [],
-        kept=[{"run": one.name} | row for one in judged for row in one.evaluation.satisfaction()],
+        kept=[row for one in judged for row in _kept(one)],
         steadiness=steadiness(judged),
         curves=_curves(judged),
         boxes=[Figure(f"DSC of volumes, {name}", _boxes(judged, name)) for name in classes],
@@ -196,6 +196,14 @@ def _boxes(judged: Sequence[Judged], class_name: str) -> str:
         volumes = one.evaluation.volumes
         values[one.name] = volumes[volumes["class"] == class_name]["dice"].tolist()
     return plots.boxes(values, "DSC")
+
+
+def _kept(one: Judged) -> list[dict[str, str]]:
+    sources = one.evaluation.sources()
+    told = [
+        {"bounds from": sources.get(row["constraint"], "")} if sources else {} for row in one.evaluation.satisfaction()
+    ]
+    return [{"run": one.name} | row | source for row, source in zip(one.evaluation.satisfaction(), told, strict=True)]
 
 
 def _against(judged: Sequence[Judged]) -> list[Figure]:

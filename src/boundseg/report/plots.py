@@ -75,20 +75,27 @@ def against_bounds(rows: pd.DataFrame, unit: str, colour: int = 0) -> str:
         colour: Which of the runs it is.
     """
     figure, ax = _figure()
-    order = rows.assign(
-        middle=rows["lower"].clip(lower=0) + rows["upper"].where(np.isfinite(rows["upper"]), rows["lower"])
-    )
-    order = order.sort_values(["middle", "soft"])
+    sides = rows[["lower", "upper"]].replace([np.inf, -np.inf], np.nan)
+    order = rows.assign(middle=sides.mean(axis=1)).sort_values(["middle", "soft"])
     x = np.arange(len(order))
-    top = max(float(order["soft"].max()), float(order["upper"].where(np.isfinite(order["upper"])).max() or 0)) * 1.05
-    lower, upper = order["lower"].clip(lower=0).to_numpy(float), order["upper"].to_numpy(float)
-    upper = np.where(np.isfinite(upper), upper, top)
+    bottom, top = _range(np.concatenate([order["soft"].to_numpy(float), sides.to_numpy(float).ravel()]))
+    lower = order["lower"].to_numpy(float).clip(min=bottom)
+    upper = order["upper"].to_numpy(float).clip(max=top)
     ax.fill_between(x, lower, upper, color="#888888", alpha=0.35, linewidth=0, step="mid", label="within bounds")
-    ax.scatter(x, order["soft"], s=7, color=_colour(colour), linewidths=0, label="soft size")
-    ax.set_ylim(0, top if top > 0 else 1)
+    ax.scatter(x, order["soft"], s=7, color=_colour(colour), linewidths=0, label="soft value")
+    ax.set_ylim(bottom, top)
     ax.set_xlabel(f"{len(order)} bounds, in their order")
     ax.set_ylabel(unit)
-    return _svg(figure, ("within bounds", "soft size"))
+    return _svg(figure, ("within bounds", "soft value"))
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """What an axis shows: from 0 where values come near it (sizes), else around them (positions)."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 1.0
+    bottom = 0.0 if 0 <= low < high / 2 or low == high == 0 else low - margin
+    return bottom, high + margin
 
 
 def _figure(height: float = SIZE[1]) -> tuple[Any, Any]:

@@ -40,10 +40,12 @@ class Boxes:
     Attributes:
         width: Lines in a band, in pixels of the file.
         of: ``of[case][slice]``: the first line and the one after the last, along both axes of a slice.
+        sources: Where each came from, by the same keys.
     """
 
     width: int
     of: Mapping[str, Mapping[int, Int[np.ndarray, "2 2"]]]
+    sources: Mapping[str, Mapping[int | None, str]]
 
     def lines(self, case: str, slices: int) -> Int[np.ndarray, "S 2 2"]:
         """Those of every slice of a case; (0, 0) where there is no box."""
@@ -89,7 +91,7 @@ class Demand:
 
     def source(self, case: str, index: int | None) -> str:
         """Where a bound came from, in words."""
-        return self.sources.get(case, {}).get(index, "")
+        return self.sources.get(case, {}).get(index, "" if self.elsewhere == UNKNOWN else "the config")
 
     def knows(self, case: str) -> bool:
         """Whether anything is known of a case."""
@@ -158,17 +160,20 @@ def _constraint(
 
 def _of_boxes(asked: BoxConfig, regions: tuple[tuple[int, ...], ...], dataset: Dataset) -> list[Demand]:
     """Three demands at most: bands are crossed, nothing is outside, the inside is filled to a share."""
-    boxes = Boxes(asked.width, _boxes(asked, dataset))
+    boxes = _boxes(asked, dataset)
     known = {(case, index): box for case, of_case in boxes.of.items() for index, box in of_case.items()}
     bands = max(int((box[:, 1] - box[:, 0]).max()) // asked.width for box in known.values()) or 1
 
     def demand(what: str, measured: Descriptor, bounds: Mapping[tuple[str, int], Pair], components: int = 0) -> Demand:
-        name = f"box {asked.class_} {asked.set}: {what}"
+        unit = "px" if components or measured == BoxSize() else "fraction"
+        name = f"box {asked.class_} {asked.set} {what} per slice in {unit}"
         of_case: dict[str, dict[int | None, Pair]] = {}
         for (case, index), pair in bounds.items():
             of_case.setdefault(case, {})[index] = pair
         constraint = _constraint(asked, name, measured, regions, "slice")
-        return Demand(constraint, of_case, components=components, boxes=boxes, warm_up=asked.warm_up)
+        return Demand(
+            constraint, of_case, sources=boxes.sources, components=components, boxes=boxes, warm_up=asked.warm_up
+        )
 
     lines = {
         key: box_bounds(torch.from_numpy(box)[None], asked.width, bands).lower.flatten().numpy()
@@ -184,12 +189,14 @@ def _of_boxes(asked: BoxConfig, regions: tuple[tuple[int, ...], ...], dataset: D
     return found
 
 
-def _boxes(asked: BoxConfig, dataset: Dataset) -> dict[str, dict[int, np.ndarray]]:
+def _boxes(asked: BoxConfig, dataset: Dataset) -> Boxes:
     path, name = dataset.folder / asked.from_, asked.set or "box"
     rows = priors.read(path)
     found: dict[str, dict[int, np.ndarray]] = {}
+    sources: dict[str, dict[int | None, str]] = {}
     for direction, letter in enumerate(dataset.axes[:2]):
         for facts in _look_up(rows, f"box_{letter}", asked.class_, name, str(path)):
+            sources |= facts.sources
             for case, of_case in facts.bounds.items():
                 for index, (first, last) in of_case.items():
                     if index is None or not math.isfinite(last - first):
@@ -208,7 +215,7 @@ def _boxes(asked: BoxConfig, dataset: Dataset) -> dict[str, dict[int, np.ndarray
                     str(path),
                     f"Give both box_{dataset.axes[0]} and box_{dataset.axes[1]}.",
                 )
-    return found
+    return Boxes(asked.width, found, sources)
 
 
 def _facts(asked: BoundsConfig, dataset: Dataset) -> list[tuple[Facts, Pair]]:
