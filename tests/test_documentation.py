@@ -14,12 +14,18 @@ import torch
 import yaml
 
 from boundseg.cli import app
-from boundseg.constraints import Bounds
+from boundseg.constraints import QUANTITIES, Bounds, Constraint, Descriptor, Penalty
 from boundseg.data.priors import COLUMNS
 from boundseg.training.config import Config
+from tests.constraints.cases import situation
+from tests.constraints.test_descriptor_laws import crop
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CONSTRAINTS = ROOT / "docs" / "constraints"
+# the code of penalties.md is run by its own test
+FAMILIES = sorted(page for page in CONSTRAINTS.glob("*.md") if page.name != "penalties.md")
+PICTURES = ("size", "position-and-shape", "intensity", "boundary", "box")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -37,6 +43,90 @@ def test_the_loss_of_the_readme_runs() -> None:
     names["loss"].backward()
     assert logits.grad.abs().sum() > 0
     assert isinstance(names["bounds"], Bounds)
+
+
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [pytest.param(page, code, id=page.stem) for page in FAMILIES for code in blocks(page, "python")],
+)
+def test_the_code_of_a_family_runs_as_it_stands(page: Path, code: str) -> None:
+    names: dict[str, object] = {}
+    exec(code, names)
+    gradient = names["logits"].grad
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+    assert code.endswith("loss.backward()\n"), "the reader sees what to descend"
+
+
+def test_the_index_of_constraints_names_every_quantity_and_page() -> None:
+    index = (CONSTRAINTS / "README.md").read_text(encoding="utf-8")
+    units = dict(re.findall(r"^\| `([a-z_]+?)(?:_x|_xxy)?`.*?\|.*?\| (.*?) \|", index, flags=re.M))
+    for name, quantity in QUANTITIES.items():
+        assert tuple(re.findall(r"`(\w+)`", units[name])) == quantity.units, name
+    for page in CONSTRAINTS.glob("*.md"):
+        assert page.name == "README.md" or f"({page.name}" in index, page.name
+
+
+def test_the_pictures_of_descriptors_can_be_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["draw_descriptors.py", "--out", str(tmp_path), "--steps", "3"])
+    runpy.run_path(str(CONSTRAINTS / "draw_descriptors.py"), run_name="__main__")
+    assert {path.stem for path in tmp_path.iterdir()} == set(PICTURES)
+    for name in PICTURES:
+        assert 5_000 < (CONSTRAINTS / f"{name}.png").stat().st_size < 100_000
+        assert 5_000 < (tmp_path / f"{name}.png").stat().st_size < 100_000
+        assert f"({name}.png)" in (CONSTRAINTS / f"{name}.md").read_text(encoding="utf-8")
+    page = (CONSTRAINTS / "boundary.md").read_text(encoding="utf-8")
+    for printed, shown in zip(_figures(capsys.readouterr().out), _figures(page.split("## Bias")[1]), strict=True):
+        assert printed == pytest.approx(shown, abs=0.11), "to the last digit, which depends on the machine"
+
+
+def _figures(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"([+-]?\d[\d.]*)(?: %)? \|", text)]
+
+
+@pytest.fixture(scope="module")
+def our_own() -> dict[str, object]:
+    """What the page about one's own descriptor and penalty defines."""
+    names: dict[str, object] = {}
+    for code in blocks(CONSTRAINTS / "your-own.md", "python"):
+        exec(code, names)
+    return names
+
+
+@pytest.mark.parametrize("name", ["Undecided", "BrightSize"])
+def test_our_own_descriptor_adds_up(our_own: dict[str, object], name: str) -> None:
+    descriptor: Descriptor = our_own[name]()
+    assert isinstance(descriptor, Descriptor)
+    for space in ((4, 5), (4, 5, 3)):
+        case, start = situation(space), (0,) * len(space)
+        # the first half has the second one's first row behind it, as a neighbour
+        halves = [crop(case, start, (3, *space[1:]), (1, *start[1:])), crop(case, (2, *start[1:]), space)]
+        sums = [descriptor.sums(half.probs, half.frame) for half in halves]
+        whole = descriptor.sums(case.probs, case.frame)
+        torch.testing.assert_close(descriptor.value(sums[0] + sums[1]), descriptor.value(whole))
+        assert (descriptor.value(0 * whole) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["Undecided", "BrightSize"])
+def test_our_own_descriptor_and_penalty_have_the_gradients_of_finite_differences(
+    our_own: dict[str, object], name: str
+) -> None:
+    penalty: Penalty = our_own["soft_corner"]
+    constraint = Constraint(name, our_own[name](), ((0,), (1, 2)), penalty=penalty, scale=0.5)
+    case = situation((3, 3))
+    value = constraint(case.probs, Bounds.unknown(2, 2), case.frame).value
+    bounds = Bounds(value + torch.tensor([0.3, -torch.inf]), value + torch.tensor([torch.inf, -0.3]))
+
+    def cost(logits: torch.Tensor) -> torch.Tensor:
+        return constraint(logits.softmax(1), bounds, case.frame).mean
+
+    logits = case.probs.log().requires_grad_()
+    assert cost(logits) > 0
+    assert torch.autograd.gradcheck(cost, logits)
+    kept = penalty(value, Bounds(value, value), 0.5)
+    assert (kept == 0).all()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -85,8 +175,12 @@ def test_the_tables_of_files_name_every_column_of_priors() -> None:
     assert tuple(re.findall(r"^\| `(\w+)` \|", table, flags=re.M)[: len(COLUMNS)]) == COLUMNS
 
 
-def test_the_example_gains_by_the_bound(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["own_training.py"])
-    runpy.run_path(str(ROOT / "examples" / "own_training.py"), run_name="__main__")
+@pytest.mark.parametrize("example", ["own_training", "monai_training", "lightning_module"])
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's, of torch
+def test_the_example_gains_by_the_bound(
+    example: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{example}.py"])
+    runpy.run_path(str(ROOT / "examples" / f"{example}.py"), run_name="__main__")
     without, with_bound = map(float, re.findall(r"DSC ([\d.]+)", capsys.readouterr().out))
     assert with_bound > without + 0.2

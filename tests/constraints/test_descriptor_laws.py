@@ -68,7 +68,7 @@ def law(dims: int | None = None, weights: str | None = None) -> Callable[[Law], 
         others = [p for n, p in signature(test).parameters.items() if n not in ("case", "data")]
         taken = Parameter("data", Parameter.KEYWORD_ONLY)
         built.__signature__ = Signature([*others, taken])  # type: ignore[attr-defined]
-        return settings(max_examples=5)(given(data=st.data())(built))
+        return settings(max_examples=4)(given(data=st.data())(built))
 
     return decorate
 
@@ -516,12 +516,15 @@ def test_all_compile_into_one_graph() -> None:
         case = situation((3, 4))
         groups = Groups(torch.tensor([0, 0]), torch.tensor([2]))
         regions = ((0,), (1,), (2,), (3,))
-        constraints = [Constraint(name, row.make(2), regions) for name, row in DESCRIPTORS.items()]
+        # in mm, numbers differ and the code does not; sums are shared, so that as little as can be is traced
+        rows = {name: row for name, row in DESCRIPTORS.items() if "in mm" not in name}
+        constraints = [Constraint(name, row.make(2), regions) for name, row in rows.items()]
         values = [c.measure(case.probs, case.frame, groups) for c in constraints]
         bounds = [Bounds(v + 1, v + 2) for v in values]
 
         def costs(probs):
-            return [c(probs, b, case.frame, groups).cost for c, b in zip(constraints, bounds)]
+            memo = {}
+            return [c(probs, b, case.frame, groups, memo=memo).cost for c, b in zip(constraints, bounds)]
 
         eager, graph = costs(case.probs), torch.compile(costs, fullgraph=True, backend="eager")(case.probs)
         for constraint, one, other in zip(constraints, eager, graph):

@@ -114,7 +114,12 @@ def test_nothing_changes_after_it_was_read() -> None:
 @pytest.mark.parametrize(
     ("content", "key", "nearest", "listed"),
     [
-        ({**SMALLEST, "trainig": {}}, "trainig", "training", "data, network, supervision, method, training"),
+        (
+            {**SMALLEST, "trainig": {}},
+            "trainig",
+            "training",
+            "data, network, supervision, method, regularise, training",
+        ),
         ({**SMALLEST, "data": {"folder": "h", "sise": [4, 4]}}, "data.sise", "size", "folder, size, fit, spacing_mm"),
         ({**SMALLEST, "training": {"epoch": 3}}, "training.epoch", "epochs", "epochs, batch_size, optimizer"),
         (

@@ -120,9 +120,13 @@ class Frame:
         """
         affine = self.affine_in(unit, len(space), self.weight.dtype)
         lines = [torch.arange(n, dtype=affine.dtype, device=affine.device) for n in space]
-        index = torch.stack(torch.meshgrid(*lines, indexing="ij"))
-        steps = torch.einsum("bdi,i...->bd...", affine[:, :, : len(space)], index)
-        return steps + affine[:, :, -1].reshape(*affine.shape[:2], *([1] * len(space)))
+        index = torch.meshgrid(*lines, indexing="ij")
+        columns = [column.reshape(*column.shape, *([1] * len(space))) for column in affine.unbind(-1)]
+        # no matrix product: autocast would put it into half precision
+        position = columns[-1].expand(*affine.shape[:2], *space)
+        for axis, line in enumerate(index):
+            position = position + columns[axis] * line
+        return position
 
     def owned(self, voxels: Tensor) -> Tensor:
         """Leaves the halo out of a tensor whose last axes are the predicted ones."""

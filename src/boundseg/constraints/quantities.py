@@ -67,7 +67,7 @@ QUANTITIES: dict[str, Quantity] = {
     "intensity_variance": Quantity(
         _without_unit(Intensity, of="variance"), ("intensity2",), "channel", reads_image=True
     ),
-    "boundary": Quantity(BoundaryLength, LENGTHS),
+    "boundary": Quantity(BoundaryLength, LENGTHS, of_volumes=False),
     "compactness": Quantity(_without_unit(Compactness, unit="mm"), NUMBER, of_volumes=False),
 }
 
@@ -84,7 +84,8 @@ def split(name: str) -> tuple[Quantity, str] | None:
     right = {
         "": suffix == "",
         "axis": suffix in ("x", "y", "z"),
-        "axes": 2 <= len(suffix) <= 4 and set(suffix) <= set("xyz"),
+        # in one order, so that a moment has one name
+        "axes": 2 <= len(suffix) <= 4 and set(suffix) <= set("xyz") and suffix == "".join(sorted(suffix)),
         "channel": suffix == "" or suffix.isdigit(),
     }
     return (found, suffix) if right[found.suffix] else None

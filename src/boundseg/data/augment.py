@@ -37,6 +37,11 @@ def transpose(batch: Batch) -> Batch:
 AUGMENTATIONS: dict[str, Callable[[Batch], Batch]] = {"mirror": mirror, "transpose": transpose}
 
 
+def _after(affine: Float[Tensor, "B D columns"], index: Float[Tensor, "4 4"]) -> Float[Tensor, "B D columns"]:
+    # no matrix product, which TF32 would round to a tenth of a pixel
+    return (affine.unsqueeze(-1) * index.to(affine)).sum(-2)
+
+
 def _coins(batch: Batch) -> Tensor:
     return torch.rand(len(batch.images), device=batch.images.device) < 0.5
 
@@ -63,7 +68,7 @@ def _follow(batch: Batch, chosen: Tensor, move: Callable[[Tensor], Tensor], inde
         frame=replace(
             frame,
             weight=on_grid(frame.weight),
-            affine=None if frame.affine is None else moved(frame.affine, frame.affine @ index.to(frame.affine)),
+            affine=None if frame.affine is None else moved(frame.affine, _after(frame.affine, index)),
             image=None if frame.image is None else on_grid(frame.image),
             bands=None if frame.bands is None else on_grid(frame.bands),
         ),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from boundseg.constraints.bounds import Bounds
 from boundseg.constraints.descriptors.descriptor import Traits
+from boundseg.constraints.descriptors.fractional import NOTHING
 from boundseg.constraints.descriptors.measure import measure
 from boundseg.constraints.frame import Frame
 
@@ -94,7 +95,7 @@ class BoxSize:
 
     def per_voxel(self, frame: Frame, voxels: int) -> Float[Tensor, " B"]:
         # an image without a box has an area of 0, and no bounds to be priced
-        return frame.voxels_per_voxel / (1 if self.unit == "px" else self._area(frame)[:, 0].clamp(min=1))
+        return frame.voxels_per_voxel / (1 if self.unit == "px" else self._area(frame)[:, 0].clamp(min=NOTHING))
 
     def _part(self, frame: Frame) -> Bool[Tensor, "B 1 *space"]:
         inside = frame.owned(_bands(frame, self.box)[:, :1] > 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import product
 
 import torch
@@ -57,7 +56,8 @@ def moments(
         lengths = [*mass.shape[2:], *([1] * (axes - dims))]
         powers = [_powers(length, order, start[..., axis]) for axis, length in enumerate(lengths)]
         over_indices = _contract(mass, powers)
-        tensor = over_indices.flatten(2)[..., _entries(axes, order)] * weight
+        products = over_indices.flatten(2).unbind(-1)
+        tensor = torch.stack([products[place] for place in _entries(axes, order)], dim=-1) * weight
         return _move(tensor, torch.cat([steps, offset], dim=-1).unsqueeze(1), order)
 
 
@@ -107,13 +107,15 @@ def _contract(mass: Float[Tensor, "B R *space"], powers: list[Tensor]) -> Float[
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    if torch.get_float32_matmul_precision() == "highest" or left.dtype == torch.float64:
+    exact = left.dtype == torch.float64
+    if not torch.compiler.is_compiling():  # a compiler makes one pass of the sums below
+        # whoever allows TF32 means convolutions; a size of 10 bits would be no size
+        exact = exact or torch.get_float32_matmul_precision() == "highest"
+    if exact:
         return left @ right
-    # whoever allows TF32 means convolutions; a size of 10 bits would be no size
     return torch.stack([(left * column.unsqueeze(-2)).sum(-1) for column in right.unbind(-1)], dim=-1)
 
 
-@cache
 def _entries(axes: int, order: int) -> list[int]:
     """For each entry of the symmetric tensor, where the product of powers that it needs lies."""
     places = []
@@ -132,6 +134,8 @@ def _move(tensor: Float[Tensor, "B R flat"], affine: Float[Tensor, "..."], order
     last[..., -1] = 1
     matrix = torch.cat([affine, last], dim=-2)
     for _ in range(order):
-        # each pass turns the first side and puts it last, so that all are turned and in place after the last one
-        tensor = (matrix @ tensor.reshape(*tensor.shape[:2], side, -1)).transpose(-1, -2).flatten(2)
+        # each pass turns the first side and puts it last, so that all are turned and in place after the last one;
+        # no matrix product: autocast would put it into half precision
+        sides = tensor.reshape(*tensor.shape[:2], 1, side, -1)
+        tensor = (matrix.unsqueeze(-1) * sides).sum(-2).transpose(-1, -2).flatten(2)
     return tensor

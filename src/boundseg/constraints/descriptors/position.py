@@ -80,7 +80,7 @@ class Distance:
 
     def value(self, sums: Float[Tensor, "G R S"]) -> Float[Tensor, "G pairs"]:
         centroid = fraction(sums[..., :-1], sums[..., -1:])
-        return root((centroid[:, 0::2] - centroid[:, 1::2]).square().sum(-1))
+        return root((centroid[:, 0::2] - centroid[:, 1::2]).square().sum(-1)).where(self.defined(sums), 0)
 
     def defined(self, sums: Float[Tensor, "G R S"]) -> Bool[Tensor, "G pairs"]:
         there = sums[..., -1] > NOTHING
