@@ -22,6 +22,7 @@ format: $(VENV)/installed
 
 benchmark: $(VENV)/installed
 	$(BIN)/python benchmarks/penalty_cost.py
+	$(BIN)/python benchmarks/constraint_cost.py
 	$(BIN)/python benchmarks/training_step.py
 
 # constraints.txt names the versions that were tested; the package itself has open ranges

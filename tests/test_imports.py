@@ -31,6 +31,7 @@ ROOMS = [
     "training",
     "report",
     "demo",
+    "terminal",
     "cli",
     "__main__",
 ]
@@ -43,6 +44,7 @@ ONLY: dict[str, set[str]] = {
     "networks": {"errors", "nearest"},
     "data": {"errors", "nearest", "constraints"},
     "evaluation": {"errors"},
+    "terminal": set(),
     "report": {"errors", "data", "evaluation", "training.run", "__version__"},
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

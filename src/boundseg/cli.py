@@ -5,19 +5,16 @@ from __future__ import annotations
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.status import Status
-from rich.table import Table
 
 from boundseg import __version__
 from boundseg.errors import InputError, RunError
+from boundseg.terminal import Verbosity, err, out, plain, show_columns, show_facts, show_table, status
 
 if TYPE_CHECKING:
     from boundseg.data.dataset import Dataset
@@ -26,29 +23,18 @@ if TYPE_CHECKING:
     from boundseg.evaluation.tables import Evaluation
 
 app = typer.Typer(
-    help="Segmentation networks from a few labelled pixels and bounds on sizes.",
+    help="Segmentation networks from a few labelled pixels and bounds on sizes and shapes.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(soft_wrap=True, highlight=False, markup=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
-
-
-class _Verbosity:
-    quiet = False
-    verbose = False
-
-
 Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Classes = Annotated[list[str] | None, typer.Option("--class", help="A class; may be repeated. Default: all.")]
 Cases = Annotated[list[str] | None, typer.Option("--cases", help="Lists, patients or cases; may be repeated.")]
 Size = Annotated[tuple[int, int] | None, typer.Option("--size", help="Rows and columns of the prepared grid.")]
-
-
 Weights = Annotated[Literal["best", "last"], typer.Option("--weights", help="Of which epoch.")]
 
 
@@ -58,13 +44,13 @@ def main() -> None:
         app(prog_name="boundseg")
     except InputError as error:
         for problem in error.problems:
-            err.print(f"[red]error:[/] {_plain(str(problem))}")
+            err.print(f"[red]error:[/] {plain(str(problem))}")
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)
     except Exception as error:
-        err.print(f"[red]boundseg failed:[/] {type(error).__name__}: {_plain(str(error))}")
+        err.print(f"[red]boundseg failed:[/] {type(error).__name__}: {plain(str(error))}")
         err.print(f"  This is a fault of boundseg's; the traceback is in {_log_traceback()}.")
         sys.exit(1)
 
@@ -84,7 +70,7 @@ def _options(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only what was asked for.")] = False,
 ) -> None:
-    _Verbosity.verbose, _Verbosity.quiet = verbose, quiet
+    Verbosity.verbose, Verbosity.quiet = verbose, quiet
 
 
 @app.command(short_help="Synthetic hearts, four trainings, a table and a picture.")
@@ -100,8 +86,8 @@ def demo(
     """
     from boundseg.demo import run_demo
 
-    result = run_demo(folder, quick=quick, seed=seed, device=_device(device), quiet=_Verbosity.quiet, say=_say)
-    _print_table("left ventricle, test patients", result.rows)
+    result = run_demo(folder, quick=quick, seed=seed, device=_device(device), quiet=Verbosity.quiet, say=say)
+    show_table("left ventricle, test patients", result.rows)
     out.print(f"predictions beside references: {result.picture}")
     out.print(f"report: {result.report}")
 
@@ -122,7 +108,7 @@ def convert(
     """
     from boundseg.data.convert import CONVERTERS
 
-    with _status(f"converting {source}") as report:
+    with status(f"converting {source}") as report:
         CONVERTERS[layout](source, dataset, target or (), report)
     opened = _open(dataset)
     lists = ", ".join(f"{name} {len(opened.cases_of(name))}" for name in opened.splits.lists)
@@ -138,9 +124,9 @@ def check(dataset: Folder) -> None:
     from boundseg.data.check import check as check_dataset
 
     opened = _open(dataset)
-    with _status(f"checking {dataset}") as report:
+    with status(f"checking {dataset}") as report:
         found = check_dataset(opened, report)
-    shown = found.notes if _Verbosity.verbose else found.notes[:5]
+    shown = found.notes if Verbosity.verbose else found.notes[:5]
     for note in shown:
         out.print(f"note: {note}")
     if len(shown) < len(found.notes):
@@ -177,7 +163,7 @@ def weaken(
     _require(grid == "file" or size is not None, "--grid prepared needs the grid's --size.", "Add --size 256 256.")
     opened = _open(dataset)
     options = {"reading": reading} if method == "erosion" else {"radius_px": radius}
-    with _status(f"weakening {dataset}") as report:
+    with status(f"weakening {dataset}") as report:
         statistics = write_label_set(
             opened,
             _named_cases(opened, cases),
@@ -202,7 +188,7 @@ def weaken(
         }
         for class_name, value in statistics.names.items()
     ]
-    _print_table(f"labelsTr_{name or method}", rows)
+    show_table(f"labelsTr_{name or method}", rows)
     out.print(f"cases without any label: {', '.join(statistics.empty_cases) or 'none'}")
 
 
@@ -332,9 +318,9 @@ def train(
     overrides = [*(override or ()), *([] if seed is None else [f"seed={seed}"])]
     read, on = Config.load(config, overrides), _device(device)
     folder = folder or Path("runs") / config.stem
-    with _status(f"preparing {read.data.folder}") as report:
+    with status(f"preparing {read.data.folder}") as report:
         run = run_training(
-            read, folder, resume=resume, device=on, quiet=_Verbosity.quiet, report=report, prepared=report.done
+            read, folder, resume=resume, device=on, quiet=Verbosity.quiet, report=report, prepared=report.done
         )
     rows = run.metrics()
     minutes, waiting = sum(row["seconds"] for row in rows) / 60, sum(row["waiting"] for row in rows) / len(rows)
@@ -359,7 +345,7 @@ def predict(
     from boundseg.training.predict import predict as predict_volumes
     from boundseg.training.run import Run
 
-    with _status("predicting") as report:
+    with status("predicting") as report:
         done = predict_volumes(
             Run.open(run),
             images,
@@ -408,7 +394,7 @@ def evaluate(
     references = None if dataset is None else _open(dataset)
     found: dict[str, Evaluation] = {}
     for name, path in named_apart(judged).items():
-        with _status(f"evaluating {name}, {cases}") as report:
+        with status(f"evaluating {name}, {cases}") as report:
             if (path / "config.yaml").is_file():
                 run, on = Run.open(path), _device(device)
                 found[name] = evaluate_run(
@@ -420,13 +406,13 @@ def evaluate(
                 raise RunError(f"{path} is no run folder.", remedy="For a folder of label maps, add --dataset.")
     require_comparable(found)
     for name, evaluation in found.items():
-        _print_table(f"{name}, {cases}: means (95 % intervals over patients)", transposed(evaluation.summary()))
+        show_table(f"{name}, {cases}: means (95 % intervals over patients)", transposed(evaluation.summary()))
         if rows := evaluation.satisfaction():
-            _print_table("bounds kept, to one pixel", rows)
+            show_table("bounds kept, to one pixel", rows)
         if by == "size":
-            _print_table("slices by the true size", evaluation.by_size())
+            show_table("slices by the true size", evaluation.by_size())
     if len(found) > 1:
-        _print_table("DSC of volumes, Wilcoxon on patients", paired_tests(found))
+        show_table("DSC of volumes, Wilcoxon on patients", paired_tests(found))
 
 
 @app.command(short_help="One HTML page about a run, or about several side by side.")
@@ -442,7 +428,7 @@ def report(
     """
     from boundseg.report.page import report as write_report
 
-    with _status("drawing") as told:
+    with status("drawing") as told:
         written = write_report(runs, page or (runs[0] if len(runs) == 1 else Path()) / "report.html", told)
     out.print(f"report: {written}")
 
@@ -465,11 +451,11 @@ def info(
         from boundseg.training.describe import describe_run
         from boundseg.training.run import Run
 
-        _print_facts(describe_run(Run.open(what)).facts())
+        show_facts(describe_run(Run.open(what)).facts())
     elif what.suffix == ".safetensors" or (what / "state.json").is_file() or (what / "weights.safetensors").is_file():
         from boundseg.training.describe import describe_model
 
-        _print_facts(describe_model(what).facts())
+        show_facts(describe_model(what).facts())
     else:
         raise RunError(
             f"{what} is no dataset, run or model." if what.exists() else f"{what} is not there.",
@@ -481,97 +467,31 @@ def info(
 def _print_dataset(folder: Path, regions: Sequence[str], unit: Literal["px", "mm2", "mL"]) -> None:
     from boundseg.data.describe import UNITS, describe
 
-    with _status(f"reading {folder}") as report:
+    with status(f"reading {folder}") as report:
         found = describe(_open(folder), regions, report)
-    _print_facts(found.facts())
+    show_facts(found.facts())
     # three classes fill a screen; of more, a line each, and pictures of those that are asked for
     many = len(found.sizes) > 3
     if found.sizes:
-        _print_columns("sizes where shown, from full masks", found.size_rows([unit] if many else UNITS))
-        if not many or regions or _Verbosity.verbose:
-            plain = not out.encoding.lower().startswith("utf")
+        show_columns("sizes where shown, from full masks", found.size_rows([unit] if many else UNITS))
+        if not many or regions or Verbosity.verbose:
+            ascii_only = not out.encoding.lower().startswith("utf")
             out.print()
-            for row in found.histograms(unit, plain=plain):
+            for row in found.histograms(unit, plain=ascii_only):
                 out.print(row)
         else:
             out.print("histograms: --class NAME, or boundseg -v info")
     else:
         out.print("\nsizes: unknown, since there are no full masks")
     if rows := found.label_rows():
-        _print_columns("labels", rows)
+        show_columns("labels", rows)
     else:
         out.print("\nlabels: none")
     if rows := found.known_rows():
-        _print_columns("bounds in priors.csv", rows, most=12)
+        show_columns("bounds in priors.csv", rows, most=12)
     else:
         out.print("\nbounds: none (boundseg priors derives them)")
-    _print_columns("what each case knows", found.knowledge_rows(names=_Verbosity.verbose), most=8)
-
-
-def _print_facts(facts: dict[str, str]) -> None:
-    table = Table.grid(padding=(0, 2))
-    for name, fact in facts.items():
-        table.add_row(_plain(name), _plain(fact))
-    _show(table)
-
-
-def _print_columns(title: str, rows: Sequence[dict[str, str]], most: int | None = None) -> None:
-    """A table without lines, below an empty one; columns of numbers are set right. With -v, all rows."""
-    shown = rows if _Verbosity.verbose else rows[:most]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in rows[0]:
-        numbers = all(row[name][:1].isdigit() for row in rows if row[name])
-        table.add_column(_plain(name), justify="right" if numbers else "left", overflow="fold")
-    for row in shown:
-        table.add_row(*(_plain(value) for value in row.values()))
-    out.print(f"\n{title}", style="bold")
-    _show(table)
-    if len(shown) < len(rows):
-        out.print(f"… and {len(rows) - len(shown)} more (boundseg -v info)")
-
-
-def _print_table(title: str, rows: Sequence[dict[str, str]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for i, name in enumerate(rows[0]):
-        table.add_column(_plain(name), justify="right" if i else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_plain(value) for value in row.values()))
-    _show(table)
-
-
-def _show(table: Table) -> None:
-    # without a terminal nothing is known of the reader's width: a table is never cut
-    Console(width=None if out.is_terminal else 160, highlight=False).print(table)
-
-
-@contextmanager
-def _status(text: str) -> Iterator[_Report]:
-    """A moving line that names what is being worked on; nothing where there is no terminal, or with -q."""
-    if _Verbosity.quiet or not err.is_terminal:
-        yield _Report(None, text)
-        return
-    with err.status(text) as status:
-        yield _Report(status, text)
-
-
-class _Report:
-    """Tells a moving line what is being worked on, and ends it before another display begins."""
-
-    def __init__(self, line: Status | None, text: str) -> None:
-        self._line, self._text = line, text
-
-    def __call__(self, name: str) -> None:
-        if self._line:
-            self._line.update(f"{self._text}: {name}")
-
-    def done(self) -> None:
-        if self._line:
-            self._line.stop()
-
-
-def _say(text: str) -> None:
-    if not _Verbosity.quiet:
-        out.print(text)
+    show_columns("what each case knows", found.knowledge_rows(names=Verbosity.verbose), most=8)
 
 
 def _open(folder: Path) -> Dataset:
@@ -609,10 +529,6 @@ def _require(fact: bool, what: str, remedy: str) -> None:
         from boundseg.errors import ConfigError
 
         raise ConfigError(what, remedy=remedy)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _log_traceback() -> Path:

@@ -122,9 +122,10 @@ def test_augmentation_changes_no_value(
         of_after, of_before = (value_of(batch, quantity, region, unit) for batch in (after, before))
         torch.testing.assert_close(of_after, of_before, rtol=2e-5, atol=1e-6)
         if found[0].of_volumes:
+            of_volumes = quantity.replace("xxy", "xyz")
             torch.testing.assert_close(
-                value_of(after, quantity.replace("xx", "xz"), region, unit, of_volume=True),
-                value_of(before, quantity.replace("xx", "xz"), region, unit, of_volume=True),
+                value_of(after, of_volumes, region, unit, of_volume=True),
+                value_of(before, of_volumes, region, unit, of_volume=True),
                 rtol=2e-5,
                 atol=1e-6,
             )

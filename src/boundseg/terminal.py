@@ -1,0 +1,95 @@
+"""What the command line says: tables, facts, and a moving line on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+out = Console(soft_wrap=True, highlight=False, markup=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class Verbosity:
+    """How much is said: set once, by -q and -v."""
+
+    quiet = False
+    verbose = False
+
+
+def show_facts(facts: dict[str, str]) -> None:
+    """Names and what is known of them, a line each."""
+    table = Table.grid(padding=(0, 2))
+    for name, fact in facts.items():
+        table.add_row(plain(name), plain(fact))
+    _show(table)
+
+
+def show_columns(title: str, rows: Sequence[dict[str, str]], most: int | None = None) -> None:
+    """A table without lines, below an empty one; columns of numbers are set right. With -v, all rows."""
+    shown = rows if Verbosity.verbose else rows[:most]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in rows[0]:
+        numbers = all(row[name][:1].isdigit() for row in rows if row[name])
+        table.add_column(plain(name), justify="right" if numbers else "left", overflow="fold")
+    for row in shown:
+        table.add_row(*(plain(value) for value in row.values()))
+    out.print(f"\n{title}", style="bold")
+    _show(table)
+    if len(shown) < len(rows):
+        out.print(f"… and {len(rows) - len(shown)} more (boundseg -v info)")
+
+
+def show_table(title: str, rows: Sequence[dict[str, str]]) -> None:
+    """A table with lines, its title above."""
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(rows[0]):
+        table.add_column(plain(name), justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(plain(value) for value in row.values()))
+    _show(table)
+
+
+def _show(table: Table) -> None:
+    # without a terminal nothing is known of the reader's width: a table is never cut
+    Console(width=None if out.is_terminal else 160, highlight=False).print(table)
+
+
+@contextmanager
+def status(text: str) -> Iterator[Report]:
+    """A moving line that names what is being worked on; nothing where there is no terminal, or with -q."""
+    if Verbosity.quiet or not err.is_terminal:
+        yield Report(None, text)
+        return
+    with err.status(text) as status:
+        yield Report(status, text)
+
+
+class Report:
+    """Tells a moving line what is being worked on, and ends it before another display begins."""
+
+    def __init__(self, line: Status | None, text: str) -> None:
+        self._line, self._text = line, text
+
+    def __call__(self, name: str) -> None:
+        if self._line:
+            self._line.update(f"{self._text}: {name}")
+
+    def done(self) -> None:
+        """Ends the line."""
+        if self._line:
+            self._line.stop()
+
+
+def say(text: str) -> None:
+    """A line, but with -q."""
+    if not Verbosity.quiet:
+        out.print(text)
+
+
+def plain(text: str) -> str:
+    """Text in which brackets are brackets, and no markup."""
+    return text.replace("[", r"\[")
