@@ -14,7 +14,7 @@ import typer
 
 from boundseg import __version__
 from boundseg.errors import InputError, RunError
-from boundseg.terminal import Verbosity, err, out, plain, show_columns, show_facts, show_table, status
+from boundseg.terminal import Verbosity, err, out, plain, say, show_columns, show_facts, show_table, status
 
 if TYPE_CHECKING:
     from boundseg.data.dataset import Dataset
