@@ -262,7 +262,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], bool, list[str]]] = {
     ),
     "priors for an unknown case": (
         prior("patient1_frame1,1,LV,size,8,64,px,individual,typed"),
-        False,
+        True,
         ["'patient1_frame1' is no case of this dataset; did you mean 'patient1_frame01'?"],
     ),
     "a patient on two sides": (two_sides, True, ["patient1"]),

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from boundseg.constraints import Bounds, Constraint, Groups, Size, quadratic
+from boundseg.gated_crf import GatedCrf
 from boundseg.losses import Objective, full_cross_entropy, partial_cross_entropy
 from tests.plain import run_plain
 
@@ -130,3 +131,24 @@ def test_compiles_without_a_break() -> None:
             torch.testing.assert_close(compiled(*arguments).total, objective(*arguments).total)
         """
     )
+
+
+def test_names_that_lead_nowhere_or_to_two_are_refused() -> None:
+    size = Constraint("size", Size(), ((1,),))
+    with pytest.raises(ValueError, match="two constraints are called 'size'"):
+        Objective(constraints=[size, size])
+    with pytest.raises(ValueError, match="there are bounds for 'sise', which is no constraint here: size"):
+        Objective(constraints=[size])(
+            torch.randn(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long), {"sise": Bounds.unknown(1, 1)}
+        )
+
+
+def test_spare_outputs_are_background_to_the_gated_crf() -> None:
+    """Pixels that are two kinds of background are of one class."""
+    images, labels = torch.randn(1, 1, 6, 6), torch.full((1, 6, 6), 255)
+    logits = torch.zeros(1, 4, 6, 6)
+    logits[:, 1:3] = -50
+    logits[:, 3, :, :3] = 3  # the spare output takes half of the image
+    folded = Objective(gated_crf=GatedCrf(1.0, classes=3))(logits, labels, {}, images=images).gated_crf
+    torch.testing.assert_close(folded, torch.zeros(()), atol=1e-5, rtol=0)
+    assert Objective(gated_crf=GatedCrf(1.0))(logits, labels, {}, images=images).gated_crf > 0.5

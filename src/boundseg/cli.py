@@ -204,7 +204,10 @@ def priors(
     quantity: Annotated[
         str, typer.Option(help="For individual and volume: what is measured, as centroid_x or ratio.")
     ] = "size",
-    margin: Annotated[float, typer.Option(help="Share by which bounds are widened.")] = 0.1,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Share by which bounds are widened. Default: 0.1, of positions, moments and intensities 0."),
+    ] = None,
     absolute: Annotated[
         float, typer.Option("--absolute", help="Beside that, in their unit: for individual and volume.")
     ] = 0.0,
@@ -231,12 +234,18 @@ def priors(
     from boundseg.data import priors as table
 
     opened = _open(dataset)
-    _require(0 <= margin < 1, f"--margin {margin:g} is no share.", "Give 0 or more, and less than 1.")
     _require(absolute >= 0, f"--absolute {absolute:g} would narrow the bounds.", "Give 0 or more.")
     found, known = quantities.split(quantity), ", ".join(quantities.names())
     _require(found is not None, f"there is no quantity {quantity!r}.", f"The quantities are: {known}.")
     assert found is not None, "required above"
     units, first = found[0].units, found[0].units[0]
+    _require(
+        margin is not None or absolute > 0 or not found[0].signed,
+        f"a share of {quantity} is no margin, since its 0 is anywhere.",
+        "Give --absolute, in the unit of the bounds.",
+    )
+    margin = (0.0 if found[0].signed else 0.1) if margin is None else margin
+    _require(0 <= margin < 1, f"--margin {margin:g} is no share.", "Give 0 or more, and less than 1.")
     _require(
         quantity == "size" or kind in ("individual", "volume"),
         f"{kind} says nothing of {quantity}.",

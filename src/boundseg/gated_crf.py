@@ -51,16 +51,21 @@ class GatedCrf:
         weight: The factor on it.
         kernels: As in :func:`gated_crf`.
         radius: Likewise.
+        classes: How many of the outputs are classes; further ones are other kinds of background. None: all are.
     """
 
     weight: float
     kernels: tuple[Kernel, ...] = (Kernel(),)
     radius: int = 5
+    classes: int | None = None
 
     def __call__(
         self, probs: Float[Tensor, "B K *space"], image: Float[Tensor, "B C *space"], inside: Bool[Tensor, "B *#space"]
     ) -> Float[Tensor, ""]:
         """The energy of a batch; what is not inside of the case is tied to nothing."""
+        if self.classes is not None and probs.shape[1] > self.classes:
+            background = probs[:, :1] + probs[:, self.classes :].sum(1, keepdim=True)
+            probs = torch.cat([background, probs[:, 1 : self.classes]], dim=1)
         return gated_crf(
             probs, image, kernels=self.kernels, radius=self.radius, source_gate=inside, destination_gate=inside
         )

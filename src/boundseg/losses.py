@@ -98,6 +98,12 @@ class Objective:
     average: Average = "image"
     gated_crf: GatedCrf | None = None
 
+    def __post_init__(self) -> None:
+        names = [constraint.name for constraint in self.constraints]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two constraints are called {twice[0]!r}: bounds go by names, give each its own")
+
     def __call__(
         self,
         logits: Float[Tensor, "B C *space"],
@@ -123,11 +129,17 @@ class Objective:
             images: What the network saw, for the gated CRF.
 
         Raises:
-            ValueError: A constraint speaks of volumes and the batch does not say which images form one, or there are
-                no images for the gated CRF.
+            ValueError: Bounds of no constraint here, a constraint that speaks of volumes where the batch does not say
+                which images form one, or no images for the gated CRF.
         """
         cross_entropy = partial_cross_entropy(logits, labels, self.ignore, self.average)
         asked = [constraint for constraint in self.constraints if constraint.name in bounds]
+        if len(asked) < len(bounds):
+            known = [constraint.name for constraint in self.constraints]
+            unknown = next(name for name in bounds if name not in known)
+            raise ValueError(
+                f"there are bounds for {unknown!r}, which is no constraint here: {', '.join(known) or 'none'}"
+            )
         terms: dict[str, Term] = {}
         total = cross_entropy
         probs = two_channels(logits).softmax(1) if asked or self.gated_crf else logits
@@ -137,7 +149,7 @@ class Objective:
                 raise ValueError(f"the constraint {constraint.name!r} speaks of volumes: give volumes=Groups(…)")
             groups = volumes if constraint.scope == "volume" else None
             term = constraint(probs, bounds[constraint.name], frame, groups, t, memo)
-            factor = strength if isinstance(strength, (int, float)) else strength[constraint.name]
+            factor = strength[constraint.name] if isinstance(strength, Mapping) else strength
             total = total + factor * constraint.weight * term.mean
             terms[constraint.name] = term
         if self.gated_crf is None:

@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,15 +12,21 @@ from boundseg.constraints import (
     Constraint,
     Frame,
     Groups,
+    Penalty,
     Ratio,
     Relative,
     Size,
     Spread,
+    Traits,
     Voxels,
     log_hinge,
+    measure,
+    quadratic,
     size_divergence,
 )
+from boundseg.errors import BoundsError
 from tests.constraints.cases import random_frame, soft
+from tests.plain import run_plain
 
 INF = torch.inf
 
@@ -135,3 +143,93 @@ def test_a_penalty_outside_of_its_domain_names_those_that_go() -> None:
 def test_pairs_are_asked_for_in_pairs() -> None:
     with pytest.raises(ValueError, match=r"ratio: it measures regions by 2, and was given 1"):
         Constraint("ratio", Ratio(), ((1,),))
+
+
+@pytest.mark.parametrize("unit", ["px", "grid_px", "mm2", "mL", "fraction"])
+@pytest.mark.parametrize("penalty", [quadratic, log_hinge])
+def test_a_volume_costs_the_same_in_every_unit(unit: str, penalty: Penalty) -> None:
+    """Violations are counted in grid pixels, and softened by so many, of whole volumes as of slices."""
+    probs = torch.rand(5, 2, 8, 8, dtype=torch.float64).softmax(1)
+    frame = Frame(torch.full((5, 1, 1), 1.7), torch.tensor([[1.4, 1.4, 8.0]] * 5))
+    volumes = Groups.by_name(["a", "a", "b", "a", "b"], {"a": 3, "b": 2})
+    value = measure(Size(unit), probs[:, 1:], frame, volumes)
+    term = Constraint("size", Size(unit), ((1,),), "volume", penalty)(probs, Bounds.at_most(value / 2), frame, volumes)
+    value_px = measure(Size("grid_px"), probs[:, 1:], frame, volumes)
+    in_px = Constraint("size", Size("grid_px"), ((1,),), "volume", penalty)
+    torch.testing.assert_close(
+        term.cost, in_px(probs, Bounds.at_most(value_px / 2), frame, volumes).cost, rtol=1e-5, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 2), (3, 1), (4, 1, 2)])
+def test_bounds_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    probs = torch.rand(4, 2, 5, 5).softmax(1)
+    with pytest.raises(BoundsError, match=r"size: bounds of shape .* meet values of shape \[4, 1\]"):
+        Constraint("size", Size(), ((1,),))(probs, Bounds.at_most(torch.ones(shape)))
+    with pytest.raises(BoundsError, match=r"values of shape \[4, 1, 2\].*\n.*then the components"):
+        Constraint("centre", Centroid(), ((1,),))(probs, Bounds.at_most(torch.ones(4, 1)))
+
+
+def test_a_group_without_images_costs_nothing() -> None:
+    probs = torch.rand(2, 2, 5, 5).softmax(1).requires_grad_()
+    groups = Groups(torch.tensor([0, 2]), torch.tensor([1, 3, 1]))
+    for penalty in (quadratic, log_hinge):
+        constraint = Constraint("size", Size("mL"), ((1,),), "volume", penalty)
+        frame = Frame(torch.ones(2, 1, 1), torch.tensor([[1.0, 1.0, 5.0]] * 2))
+        term = constraint(probs, Bounds.at_most(torch.zeros(3, 1)), frame, groups)
+        assert torch.isfinite(term.cost).all()
+        assert term.cost[1] == 0
+
+
+def test_what_no_constraint_can_be_says_why() -> None:
+    """Without the tests' type checks, as users meet it."""
+    run_plain(
+        """
+        from boundseg.constraints import Constraint, Size
+
+        for options, message in (
+            ({"scope": "volumes"}, "there is no scope 'volumes': choose slice or volume"),
+            ({"penalty": "linear"}, "'linear' is no penalty: give PENALTIES[…] of quadratic"),
+            ({"weight": -1.0}, "weight = -1: give a number of 0 or more"),
+            ({"regions": (1, 2)}, "regions = (1, 2): give a tuple of classes for each"),
+            ({"regions": ()}, "give a tuple of classes for each"),
+        ):
+            try:
+                Constraint(**{"name": "size", "descriptor": Size(), "regions": ((1,),), **options})
+                raise SystemExit(f"{options} was taken")
+            except ValueError as error:
+                assert message in str(error), error
+        assert Constraint("size", Size(), [[1], [1, 2]]).regions == ((1,), (1, 2))
+        """
+    )
+
+
+def test_a_volume_needs_its_images_named() -> None:
+    with pytest.raises(ValueError, match="size speaks of volumes: give groups"):
+        Constraint("size", Size(), ((1,),), "volume")(torch.rand(2, 2, 4, 4), Bounds.unknown(1, 1))
+
+
+def test_descriptors_of_ones_own_share_nothing_by_mistake() -> None:
+    """Two kinds that compare equal, or have no hash, are still two."""
+
+    class Own(NamedTuple):
+        power: float = 1.0
+        traits = Traits()
+
+        def sums(self, probs: Tensor, frame: Frame) -> Tensor:
+            return probs.pow(self.power).flatten(2).sum(2, keepdim=True)
+
+        def value(self, sums: Tensor) -> Tensor:
+            return sums[..., 0]
+
+    class Twice(Own):
+        def value(self, sums: Tensor) -> Tensor:
+            return 2 * sums[..., 0]
+
+        def sums(self, probs: Tensor, frame: Frame) -> Tensor:
+            return 3 * super().sums(probs, frame)
+
+    probs, memo = torch.rand(1, 2, 4, 4), {}
+    frame, groups = Frame.plain(1, 2), Groups.each(1)
+    one, other = (Constraint("own", kind(), ((1,),)).measure(probs, frame, groups, memo) for kind in (Own, Twice))
+    torch.testing.assert_close(other, 6 * one)

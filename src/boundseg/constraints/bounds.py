@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
 from boundseg.errors import BoundsError
@@ -44,17 +44,19 @@ class Bounds:
         return cls(lower, -lower)
 
     @classmethod
-    def at_least(cls, lower: Float[Tensor, "*n"]) -> Bounds:
+    def at_least(cls, lower: Real[Tensor, "*n"] | float) -> Bounds:
         """One-sided: nothing is known above."""
+        lower = _floating(lower)
         return cls(lower, torch.full_like(lower, torch.inf))
 
     @classmethod
-    def at_most(cls, upper: Float[Tensor, "*n"]) -> Bounds:
+    def at_most(cls, upper: Real[Tensor, "*n"] | float) -> Bounds:
         """One-sided: nothing is known below."""
+        upper = _floating(upper)
         return cls(torch.full_like(upper, -torch.inf), upper)
 
     @classmethod
-    def around(cls, value: Float[Tensor, "*n"], relative: float = 0.0, absolute: float = 0.0) -> Bounds:
+    def around(cls, value: Real[Tensor, "*n"] | float, relative: float = 0.0, absolute: float = 0.0) -> Bounds:
         """A measured value and a margin: ``value ± (relative |value| + absolute)`` (Kervadec et al. 2019, eq. 7).
 
         Without a margin it is an equality, a = b.
@@ -67,6 +69,7 @@ class Bounds:
         Raises:
             BoundsError: A value is NaN: where a value is promised, one must be there.
         """
+        value = _floating(value)
         margin = relative * value.abs() + absolute
         return cls(value - margin, value + margin)
 
@@ -101,10 +104,16 @@ class Bounds:
         Raises:
             BoundsError: See above; the message names the first offender by its index.
         """
-        wrong = ~(self.lower <= self.upper)
+        infinite = (self.lower == torch.inf) | (self.upper == -torch.inf)
+        wrong = ~(self.lower <= self.upper) | infinite
         if wrong.any():
             index = wrong.nonzero()[0].tolist()
             lower, upper = float(self.lower[tuple(index)]), float(self.upper[tuple(index)])
+            if infinite[tuple(index)]:
+                raise BoundsError(
+                    f"bounds {index}: the side from {lower:g} to {upper:g} is infinite in the wrong direction.",
+                    remedy="An unknown lower bound is -inf, an unknown upper one inf.",
+                )
             fact = "is NaN" if lower != lower or upper != upper else "exceeds the upper bound"
             raise BoundsError(
                 f"bounds {index}: the lower bound {lower:g} {fact} (upper bound {upper:g}).",
@@ -178,3 +187,9 @@ class Bounds:
     def to(self, device: torch.device | str) -> Bounds:
         """The same bounds on another device."""
         return self._like(self.lower.to(device, non_blocking=True), self.upper.to(device, non_blocking=True))
+
+
+def _floating(values: Tensor | float) -> Tensor:
+    """Numbers that can be infinite: sizes are often counted in whole ones."""
+    tensor = torch.as_tensor(values)
+    return tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,11 +17,13 @@ from boundseg.constraints.descriptors.descriptor import Counting, Partial
 from boundseg.constraints.descriptors.measure import group_sums
 from boundseg.constraints.frame import Frame
 from boundseg.constraints.groups import Groups
-from boundseg.constraints.penalties import PENALTIES, Penalty, name_of, needs, priced, quadratic
-from boundseg.constraints.scale import Kind, Scale, Voxels, explained, kind, resolve
+from boundseg.constraints.penalties import PENALTIES, Penalty, ScaleKind, name_of, needs, priced, quadratic
+from boundseg.constraints.precision import at_least_float32
+from boundseg.constraints.scale import Scale, Voxels, explained, kind, resolve
+from boundseg.errors import BoundsError
 
 Scope = Literal["slice", "volume"]
-Memo = dict[Hashable, Tensor]
+Memo = dict[Hashable, tuple[object, Tensor]]  # what was measured, kept alive so that its identity stays its own
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,16 @@ class Constraint:
     sharpness: float = 1.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "regions", _as_tuples(self.name, self.regions))
+        if self.scope not in get_args(Scope):
+            raise ValueError(f"{self.name}: there is no scope {self.scope!r}: choose {' or '.join(get_args(Scope))}")
+        if not callable(self.penalty):
+            known = ", ".join(PENALTIES)
+            raise ValueError(
+                f"{self.name}: {self.penalty!r} is no penalty: give PENALTIES[…] of {known}, or a function"
+            )
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"{self.name}: weight = {self.weight:g}: give a number of 0 or more")
         self._require_a_pairing()
         arity = self.descriptor.traits.arity
         if len(self.regions) % arity:
@@ -108,7 +121,14 @@ class Constraint:
         return self.descriptor.value(self._group_sums(probs, frame, groups, {} if memo is None else memo))
 
     def sums(self, probs: Float[Tensor, "B K *space"], frame: Frame) -> Float[Tensor, "B R S"]:
-        """The descriptor's sums, for each image and region; to be added within groups, chunks or ranks."""
+        """The descriptor's sums, for each image and region; to be added within groups, chunks or ranks.
+
+        Squares are summed about the frame's ``centre``; without one, about the case's first voxel, for which a small
+        region far from there wants float64 probabilities.
+
+        Raises:
+            ValueError: The frame lacks what the descriptor reads: a spacing, an axis, the image, the bands.
+        """
         return self.descriptor.sums(self._regions(probs, {}), self._own(frame))
 
     def __call__(
@@ -130,7 +150,14 @@ class Constraint:
             groups: What belongs together; left out, every image is by itself.
             t: The steepness of a log-barrier; other penalties have none.
             memo: As in :meth:`measure`.
+
+        Raises:
+            ValueError: The frame lacks what the descriptor reads, or bounds speak of volumes and no groups say which
+                images form one.
+            BoundsError: The bounds' shape is not that of the values.
         """
+        if self.scope == "volume" and groups is None:
+            raise ValueError(f"{self.name} speaks of volumes: give groups=Groups(…), which says what images form one")
         frame = frame or Frame.plain(len(probs), probs.ndim - 2, probs.device)
         groups = groups or Groups.each(len(probs), probs.device)
         sums = self._group_sums(probs, frame, groups, {} if memo is None else memo)
@@ -154,6 +181,7 @@ class Constraint:
         """
         value = self.descriptor.value(sums)
         traits = self.descriptor.traits
+        self._require_bounds_for(value, bounds)
         bounds = bounds.seen_in_part(_like(self._whole(frame, groups), value), grows=traits.grows)
         defined = torch.ones_like(value, dtype=torch.bool)
         if traits.partial:
@@ -161,25 +189,31 @@ class Constraint:
             bounds = bounds.only(defined)
         tolerance = self._tolerance(frame, groups, pixels, value)
         declared = needs(self.penalty)
-        scale = resolve(self._scale, declared.power, value, bounds, pixels, tolerance)
+        # a group without voxels has no scale; its bounds are unknown, and what is unknown costs 0 and not 0 / 0
+        per_voxel = tolerance.where(tolerance > 0, 1)
+        scale = resolve(self._scale, declared.power, value, bounds, pixels, per_voxel)
         options: dict[str, Any] = {"t": t} if declared.barrier else {}
         return Term(value, bounds, self.penalty(value, bounds, scale, **options), tolerance, defined)
 
     def _group_sums(self, probs: Tensor, frame: Frame, groups: Groups, memo: Memo) -> Tensor:
-        key = (self.descriptor.traits.shared or self.descriptor, self.regions, self.sharpness, self.scope)
+        # by identity, for somebody's own descriptor may be equal to another kind's, or have no hash
+        shared = self.descriptor.traits.shared
+        what = ("own", id(self.descriptor)) if shared is None else ("shared", shared)
+        key = (what, self.regions, self.sharpness, self.scope)
         if key not in memo:
-            memo[key] = group_sums(self.descriptor, self._regions(probs, memo), self._own(frame), groups)
-        return memo[key]
+            sums = group_sums(self.descriptor, self._regions(probs, memo), self._own(frame), groups)
+            memo[key] = self.descriptor, sums
+        return memo[key][1]
 
     def _regions(self, probs: Tensor, memo: Memo) -> Tensor:
         key = (self.regions, self.sharpness)
         if key not in memo:
             if self.sharpness != 1:
                 # float32: squares of probabilities vanish in half precision
-                powers = (probs if probs.dtype == torch.float64 else probs.float()).pow(self.sharpness)
-                probs = powers / powers.sum(1, keepdim=True)
-            memo[key] = torch.stack([_union(probs, classes) for classes in self.regions], dim=1)
-        return memo[key]
+                powers = at_least_float32(probs).pow(self.sharpness)
+                probs = powers / powers.sum(1, keepdim=True).clamp(min=torch.finfo(powers.dtype).tiny)
+            memo[key] = None, torch.stack([_union(probs, classes) for classes in self.regions], dim=1)
+        return memo[key][1]
 
     def _own(self, frame: Frame) -> Frame:
         return frame.in_plane() if self.scope == "slice" else frame
@@ -194,11 +228,23 @@ class Constraint:
     def _tolerance(self, frame: Frame, groups: Groups, pixels: int, value: Tensor) -> Tensor:
         if not self.descriptor.traits.counts:
             return value.new_zeros(())
-        per_voxel = groups.mean(cast(Counting, self.descriptor).per_voxel(frame, pixels))
-        return _like(per_voxel.unsqueeze(1), value)
+        per_voxel = cast(Counting, self.descriptor).per_voxel(frame, pixels)
+        # of a share, a voxel is the less the more there is: slices of a volume add up their voxels
+        of_group = groups.mean(per_voxel) if self.descriptor.traits.grows else 1 / groups.add(1 / per_voxel)
+        return _like(torch.nan_to_num(of_group, posinf=0.0).unsqueeze(1), value)
+
+    def _require_bounds_for(self, value: Tensor, bounds: Bounds) -> None:
+        given, wanted = bounds.lower.shape, value.shape
+        fits = len(given) == len(wanted) and all(g == 1 or g == w for g, w in zip(given, wanted, strict=True))
+        if len(given) and not fits:
+            raise BoundsError(
+                f"{self.name}: bounds of shape {list(given)} meet values of shape {list(wanted)}.",
+                remedy="Give a row per group (image or volume) and a column per region"
+                + (", then the components." if len(wanted) > 2 else "."),
+            )
 
     @property
-    def _kinds(self) -> tuple[Kind, ...]:
+    def _kinds(self) -> tuple[ScaleKind, ...]:
         counts = self.descriptor.traits.counts
         return tuple(k for k in needs(self.penalty).scales if counts or k in ("relative", "number"))
 
@@ -206,7 +252,7 @@ class Constraint:
     def _scale(self) -> Scale:
         if self.scale is not None:
             return self.scale
-        defaults: dict[Kind, Scale] = {"image": "image", "voxels": Voxels()}
+        defaults: dict[ScaleKind, Scale] = {"image": "image", "voxels": Voxels()}
         return defaults.get(self._kinds[0], 1.0)
 
     def _require_a_pairing(self) -> None:
@@ -228,6 +274,14 @@ class Constraint:
             raise ValueError(
                 f"{self.name}: {penalty} of {of} needs a scale in the unit of the bounds: give {explained(self._kinds)}"
             )
+
+
+def _as_tuples(name: str, regions: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    if not regions or any(isinstance(region, int) or not len(region) for region in regions):
+        raise ValueError(
+            f"{name}: regions = {regions!r}: give a tuple of classes for each, as ((1,),), or ((1, 2),) for a union"
+        )
+    return tuple(tuple(region) for region in regions)
 
 
 def _union(probs: Tensor, classes: tuple[int, ...]) -> Tensor:

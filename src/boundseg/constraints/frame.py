@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from boundseg.constraints.precision import at_least_float32
+
 LengthUnit = Literal["px", "mm"]
+
+
+def require_length(unit: str, what: str) -> None:
+    """Refuses a unit that is no length.
+
+    Raises:
+        ValueError: It is neither ``px`` nor ``mm``.
+    """
+    if unit not in get_args(LengthUnit):
+        raise ValueError(f"a {what} has no unit {unit!r}: choose px (voxels of the case) or mm")
 
 
 @dataclass(frozen=True)
@@ -135,6 +147,11 @@ class Frame:
             if width and voxels.shape[-axis] > 1:
                 voxels = voxels.narrow(-axis, 0, voxels.shape[-axis] - width)
         return voxels
+
+    def mass(self, probs: Float[Tensor, "B R *space"]) -> Float[Tensor, "B R *owned"]:
+        """What each voxel adds to a region's size, in voxels of the case; without the halo, float32 at least."""
+        probs = at_least_float32(probs)
+        return self.owned(probs * self.weight.to(probs.dtype).unsqueeze(1))
 
     def to(self, device: torch.device | str) -> Frame:
         """The same frame on another device."""

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from boundseg.constraints.bounds import Bounds
-from boundseg.constraints.penalties import relative_scale
+from boundseg.constraints.penalties import ScaleKind, relative_scale
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,9 @@ class Voxels:
 
 
 Scale = Literal["image"] | Relative | Voxels | float
-Kind = Literal["image", "relative", "voxels", "number"]
 
 
-def kind(scale: Scale) -> Kind:
+def kind(scale: Scale) -> ScaleKind:
     """The kind of a scale, as penalties declare it."""
     if isinstance(scale, str):
         return scale
@@ -62,7 +61,7 @@ def resolve(
     return (scale.count * per_voxel) ** power if isinstance(scale, Voxels) else scale
 
 
-def explained(kinds: tuple[Kind, ...]) -> str:
+def explained(kinds: tuple[ScaleKind, ...]) -> str:
     """How each kind is written, for error messages."""
     written = {"image": '"image"', "relative": "Relative(…)", "voxels": "Voxels(…)", "number": "a number"}
     *first, last = (written[k] for k in kinds)

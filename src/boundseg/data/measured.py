@@ -41,9 +41,13 @@ def measured(
     assert found is not None, "descriptor() knows the same names"
     if of_volume and not found[0].of_volumes:
         raise PriorsError(f"{quantity} is measured in slices.", remedy="Derive individual bounds.")
-    if found[0].pair != (":" in region):
+    if region.count(":") != found[0].pair:
         two = "a pair of classes, as LV:Myo" if found[0].pair else "one class, or a union"
         raise PriorsError(f"{quantity} is of {two}, not of {region}.", remedy="Give other --class names.")
+    if found[0].suffix == "channel" and int(found[1] or 0) >= len(dataset.channels):
+        raise PriorsError(
+            f"there is no channel {found[1]}: images have {len(dataset.channels)}.", remedy="Count channels from 0."
+        )
     array, image = dataset.read_image(case)
     target = dataset.to_slices(dataset.read_labels(case, "full", image))
     masks = np.stack([np.isin(target, values) for values in _regions(dataset, region)], axis=1)
@@ -64,6 +68,8 @@ def boxes(dataset: Dataset, case: str, region: str) -> dict[int, Int[np.ndarray,
     """For each slice that shows a region, the first and the last line of its bounding box along both axes."""
     _, image = dataset.read_image(case)
     target = dataset.to_slices(dataset.read_labels(case, "full", image))
+    if ":" in region:
+        raise PriorsError(f"a box is of one class, or a union, not of {region}.", remedy="Give other --class names.")
     (values,) = _regions(dataset, region)
     found = {}
     for index, mask in enumerate(np.isin(target, values)):

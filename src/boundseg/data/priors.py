@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, field, fields
 from io import StringIO
 from pathlib import Path
 
-from boundseg.constraints import QUANTITIES
+from boundseg.constraints import QUANTITIES, descriptor
 from boundseg.constraints.quantities import names, split
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
@@ -150,10 +150,31 @@ def problems_with(rows: Mapping[int, Prior], dataset: Dataset, slices: Mapping[s
             if part not in dataset.labels:
                 near = did_you_mean(part, dataset.labels)
                 found.append(Problem(f"{part!r} is no class{near}", where, "Mend the name."))
-        if row.quantity not in BOXES and split(row.quantity) is None:
+        if row.quantity in BOXES:
+            continue
+        named = split(row.quantity)
+        if named is None:
             near = did_you_mean(row.quantity, [*names(), *BOXES])
             found.append(Problem(f"{row.quantity!r} is no quantity{near}", where, "Mend the name."))
+        elif row.unit in named[0].units:
+            found += [Problem(f"{_named(row)}: {fact}.", where, "Mend it.") for fact in _unmeasurable(row, dataset)]
     return found
+
+
+def _unmeasurable(row: Prior, dataset: Dataset) -> list[str]:
+    """Why a quantity cannot be measured in this dataset's slices or volumes."""
+    named, of_volume = split(row.quantity), row.slice is None
+    assert named is not None, "the caller has looked"
+    quantity, suffix = named
+    if of_volume and not quantity.of_volumes:
+        return [f"{row.quantity} is measured in slices"]
+    if quantity.suffix == "channel" and int(suffix or 0) >= len(dataset.channels):
+        return [f"there is no channel {suffix}: images have {len(dataset.channels)}, counted from 0"]
+    try:
+        descriptor(row.quantity, row.unit, dataset.axes if of_volume else dataset.axes[:2])
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 @dataclass(frozen=True)
@@ -233,6 +254,8 @@ def _impossible(row: Prior) -> list[tuple[str, str]]:
         found.append(("a bound is NaN.", "Leave the cell empty where nothing is known."))
     elif row.lower == math.inf or row.upper == -math.inf:
         found.append(("a bound is infinite on the wrong side.", "Leave the cell empty where nothing is known."))
+    elif any(math.isfinite(side) and abs(side) > 1e30 for side in (row.lower, row.upper)):
+        found.append(("a bound is too large to be computed with.", "Leave the cell empty where nothing is known."))
     elif row.lower > row.upper:
         fact = f"the lower bound {row.lower:g} {row.unit} exceeds the upper bound {row.upper:g} {row.unit}."
         found.append((fact, SWAP))
@@ -240,7 +263,7 @@ def _impossible(row: Prior) -> list[tuple[str, str]]:
     units = BOXES.get(row.quantity) or (named[0].units if named else UNITS)
     if named and not named[0].signed and row.upper < 0:
         found.append((f"a {row.quantity} cannot be at most {row.upper:g}.", "Give an upper bound of 0 or more."))
-    if named and named[0].pair != (":" in row.region):
+    if named and row.region.count(":") != named[0].pair:
         two = "two classes, as LV:Myo" if named[0].pair else "one class, or a union as LV+Myo"
         found.append((f"a {row.quantity} is of {two}.", "Mend the class."))
     if row.unit in UNITS and row.unit not in units:

@@ -99,14 +99,13 @@ class RegulariseConfig(Section):
 
     gated_crf: GatedCrfConfig | None = None
 
-    @property
-    def gated_crf_term(self) -> GatedCrf | None:
-        """The term itself."""
+    def gated_crf_term(self, classes: int) -> GatedCrf | None:
+        """The term itself, for so many classes."""
         asked = self.gated_crf
         if asked is None:
             return None
         kernel = Kernel(sigma_position=asked.sigma_position, sigma_intensity=asked.sigma_intensity)
-        return GatedCrf(asked.weight, (kernel,), asked.radius)
+        return GatedCrf(asked.weight, (kernel,), asked.radius, classes)
 
 
 class OptimizerConfig(Section):
@@ -126,10 +125,13 @@ class ScheduleConfig(Section):
     factor: Share = 0.5
 
 
-class BarrierConfig(Section):
-    """The steepness t of log-barriers: ``start`` in the first epoch, times ``factor`` after each."""
+STEEPEST = 1e6  # of a log-barrier, which is as good as a wall by then; t must not leave float32
 
-    start: Positive = 5.0
+
+class BarrierConfig(Section):
+    """The steepness t of log-barriers: ``start`` in the first epoch, times ``factor`` after each, to 1e6 at most."""
+
+    start: Annotated[float, Field(gt=0, le=STEEPEST)] = 5.0
     factor: Annotated[float, Field(ge=1)] = 1.1
 
 

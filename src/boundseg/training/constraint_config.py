@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_serializer, model_validator
 from boundseg.constraints import PENALTIES, QUANTITIES, Penalty, Relative, Scale, Voxels, needs, priced
 from boundseg.constraints import descriptor as descriptor_of
 from boundseg.nearest import did_you_mean
-from boundseg.training.section import Count, NotNegative, Positive, Section, Side
+from boundseg.training.section import Count, NotNegative, Positive, Section, Share, Side
 
 
 class AskedConfig(Section):
@@ -38,7 +38,7 @@ class AskedConfig(Section):
     scale: Literal["image", "relative"] | Positive | None = None
     floor: Positive | None = None
     softening: Positive | None = None
-    tolerance: NotNegative | None = None
+    tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
     sharpness: Annotated[float, Field(ge=1)] = 1.0
     weight: NotNegative = 0.01
     warm_up: Annotated[int, Field(ge=0)] | None = None
@@ -112,6 +112,14 @@ def _kinds(penalty: str, counted: bool) -> list[str]:
     ]
 
 
+def _require_order(name: str, pair: tuple[float | None, float | None] | None) -> None:
+    if pair is None:
+        return
+    lower, upper = pair
+    if lower is not None and upper is not None and lower > upper:
+        raise ValueError(f"{name}: the lower bound {lower:g} exceeds the upper bound {upper:g}.")
+
+
 class BoundsConfig(AskedConfig):
     """Bounds on a value: ``set`` says which rows hold them, or ``between`` says them, everywhere, for each slice or
     for each volume, in ``unit``.
@@ -143,20 +151,23 @@ class BoundsConfig(AskedConfig):
         if sum(self.sources.values()) != 1:
             raise ValueError(f"give exactly one of: {', '.join(self.sources)}.")
         for name in ("present", "absent", "between"):
-            pair = getattr(self, name, None)
-            if pair and None not in pair and pair[0] > pair[1]:
-                raise ValueError(f"{name}: the lower bound {pair[0]:g} exceeds the upper bound {pair[1]:g}.")
+            _require_order(name, getattr(self, name, None))
         return self
 
     @model_validator(mode="after")
     def _measurable(self) -> BoundsConfig:
         quantity = QUANTITIES[self.family]
-        if quantity.pair != (":" in self.class_):
+        if self.class_.count(":") != quantity.pair:
             two = "a pair of classes, as LV:Myo" if quantity.pair else "one class, or a union as LV+Myo"
             raise ValueError(f"class: {self.family} is of {two} (given: {self.class_!r}).")
+        between = self.between
+        if between is not None and between[1] is not None and between[1] < 0 and not quantity.signed:
+            raise ValueError(f"between: {self.family} is never negative, and cannot be at most {between[1]:g}.")
         if self.per == "volume" and not quantity.of_volumes:
             raise ValueError(f"per: {self.family} is measured in slices; a volume of slices has none.")
-        able = priced(descriptor_of(self.quantity, self.unit).traits.domain)
+        measured = descriptor_of(self.quantity, self.unit)
+        # rows of priors.csv come in their own unit, and are looked at when they are there
+        able = priced("share" if self.set is not None and self.family == "size" else measured.traits.domain)
         if self.penalty not in able:
             raise ValueError(f"penalty: {self.penalty} cannot price {self.family}; use {', '.join(able)}.")
         return self
@@ -177,11 +188,6 @@ class SizeConfig(BoundsConfig):
         """The keys that say what is known, and which of them were given."""
         tagged = self.present is not None or self.absent is not None
         return {"set": self.set is not None, "present / absent": tagged, "between": self.between is not None}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_unit(cls, content: Any) -> Any:
-        return {"unit": "px"} | content if isinstance(content, dict) else content
 
 
 class _AlongAxis(BoundsConfig):
@@ -278,10 +284,17 @@ class BoxConfig(AskedConfig):
     """
 
     width: Count = 5
-    fill: tuple[Side, Side] | None = None
+    fill: tuple[Share | None, Share | None] | None = None
     outside: bool = True
 
     counted = True
+
+    @model_validator(mode="after")
+    def _order(self) -> BoxConfig:
+        _require_order("fill", self.fill)
+        if self.penalty not in priced("amount"):
+            raise ValueError(f"penalty: {self.penalty} cannot price boxes; use {', '.join(priced('amount'))}.")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,6 +50,7 @@ class Boxes:
     def lines(self, case: str, slices: int) -> Int[np.ndarray, "S 2 2"]:
         """Those of every slice of a case; (0, 0) where there is no box."""
         found = np.zeros((slices, 2, 2), np.int64)
+        _require_slices(case, self.of.get(case, {}), slices)
         for index, box in self.of.get(case, {}).items():
             found[index] = box
         return found
@@ -82,6 +83,7 @@ class Demand:
     def bounds(self, case: str, slices: int) -> Float[np.ndarray, "2 rows 1 *components"]:
         """Lower and upper bounds of a case's slices (or of the volume, one row)."""
         of_case = self.known.get(case, {})
+        _require_slices(case, of_case, slices)
         keys = [None] if self.constraint.scope == "volume" else range(slices)
         return self._table([of_case.get(key, self.elsewhere) for key in keys])
 
@@ -101,6 +103,15 @@ class Demand:
         shape = (self.components,) if self.components else ()
         sides = [[np.broadcast_to(side, shape) for side in pair] for pair in pairs]
         return np.moveaxis(np.asarray(sides, np.float32), 1, 0)[:, :, None]
+
+
+def _require_slices(case: str, known: Iterable[int | None], slices: int) -> None:
+    for index in known:
+        if index is not None and not 0 <= index < slices:
+            raise PriorsError(
+                f"{case} has slices 0 to {slices - 1}, and a row speaks of slice {index}.",
+                remedy="Count slices from 0; boundseg check lists all such rows.",
+            )
 
 
 def demands(entry: SupervisionConfig, dataset: Dataset) -> list[Demand]:
@@ -123,16 +134,18 @@ def demands(entry: SupervisionConfig, dataset: Dataset) -> list[Demand]:
         for facts, elsewhere in _facts(asked, dataset):
             scope: Scope = "volume" if facts.of_volume else "slice"
             axes = dataset.axes if facts.of_volume else dataset.axes[:2]
-            try:
-                measured = descriptor(asked.quantity, facts.unit, axes)
-            except ValueError as error:
-                raise ConfigError(f"{error}.", where) from None
             if facts.of_volume and not QUANTITIES[asked.family].of_volumes:
                 raise ConfigError(f"{asked.quantity} is measured in slices; a volume of slices has none.", where)
             name = f"{asked.quantity} {asked.class_} {_origin(asked)} per {scope} in {facts.unit}"
+            try:
+                measured = descriptor(asked.quantity, facts.unit, axes)
+                asks = _constraint(asked, name, measured, regions, scope)
+            except ValueError as error:
+                raise ConfigError(f"{error}.", where) from None
+            _require_channel(asked, dataset, where)
             found.append(
                 Demand(
-                    _constraint(asked, name, measured, regions, scope),
+                    asks,
                     facts.bounds,
                     elsewhere,
                     facts.sources,
@@ -158,6 +171,16 @@ def _constraint(
     )
 
 
+def _require_channel(asked: BoundsConfig, dataset: Dataset, where: str) -> None:
+    channel = getattr(asked, "channel", 0)
+    if channel >= len(dataset.channels):
+        raise ConfigError(
+            f"there is no channel {channel}: images have {len(dataset.channels)} ({', '.join(dataset.channels)}).",
+            f"{where}.channel",
+            "Count from 0.",
+        )
+
+
 def _of_boxes(asked: BoxConfig, regions: tuple[tuple[int, ...], ...], dataset: Dataset) -> list[Demand]:
     """Three demands at most: bands are crossed, nothing is outside, the inside is filled to a share."""
     boxes = _boxes(asked, dataset)
@@ -170,7 +193,10 @@ def _of_boxes(asked: BoxConfig, regions: tuple[tuple[int, ...], ...], dataset: D
         of_case: dict[str, dict[int | None, Pair]] = {}
         for (case, index), pair in bounds.items():
             of_case.setdefault(case, {})[index] = pair
-        constraint = _constraint(asked, name, measured, regions, "slice")
+        try:
+            constraint = _constraint(asked, name, measured, regions, "slice")
+        except ValueError as error:
+            raise ConfigError(f"{error}.", "supervision.constraints.box") from None
         return Demand(
             constraint, of_case, sources=boxes.sources, components=components, boxes=boxes, warm_up=asked.warm_up
         )
@@ -195,7 +221,7 @@ def _boxes(asked: BoxConfig, dataset: Dataset) -> Boxes:
     found: dict[str, dict[int, np.ndarray]] = {}
     sources: dict[str, dict[int | None, str]] = {}
     for direction, letter in enumerate(dataset.axes[:2]):
-        for facts in _look_up(rows, f"box_{letter}", asked.class_, name, str(path)):
+        for facts in _look_up(rows, f"box_{letter}", asked.class_, name, str(path), dataset):
             sources |= facts.sources
             for case, of_case in facts.bounds.items():
                 for index, (first, last) in of_case.items():
@@ -224,9 +250,11 @@ def _facts(asked: BoundsConfig, dataset: Dataset) -> list[tuple[Facts, Pair]]:
     path = dataset.folder / asked.from_
     rows = priors.read(path)
     if asked.set is not None:
-        return [(facts, UNKNOWN) for facts in _look_up(rows, asked.quantity, asked.class_, asked.set, str(path))]
+        return [
+            (facts, UNKNOWN) for facts in _look_up(rows, asked.quantity, asked.class_, asked.set, str(path), dataset)
+        ]
     assert isinstance(asked, SizeConfig), "the config has checked that there is a source"
-    tags = _look_up(rows, "size", asked.class_, asked.tags, str(path))
+    tags = _look_up(rows, "size", asked.class_, asked.tags, str(path), dataset)
     bounds: dict[str, dict[int | None, tuple[float, float]]] = {}
     for facts in tags:
         for case, of_case in facts.bounds.items():
@@ -236,7 +264,7 @@ def _facts(asked: BoundsConfig, dataset: Dataset) -> list[tuple[Facts, Pair]]:
     return [(Facts(asked.unit, tags[0].of_volume, bounds, tags[0].sources), UNKNOWN)]
 
 
-def _look_up(rows: Sequence[Prior], quantity: str, region: str, name: str, path: str) -> list[Facts]:
+def _look_up(rows: Sequence[Prior], quantity: str, region: str, name: str, path: str, dataset: Dataset) -> list[Facts]:
     facts = priors.look_up(rows, set=name, quantity=quantity, region=region)
     if not facts:
         known = sorted({row.set for row in rows if row.region == region and row.quantity == quantity})
@@ -244,6 +272,13 @@ def _look_up(rows: Sequence[Prior], quantity: str, region: str, name: str, path:
             f"there is no row of the set {name!r} on the {quantity} of {region}{did_you_mean(name, known)}",
             path,
             f"The sets there are: {', '.join(known) or 'none'}. boundseg priors derives more.",
+        )
+    nowhere = sorted({case for of_unit in facts for case in of_unit.bounds} - set(dataset.cases))
+    if nowhere:
+        raise PriorsError(
+            f"{nowhere[0]!r} is no case of this dataset{did_you_mean(nowhere[0], dataset.cases)}",
+            path,
+            "Mend the name; boundseg check lists all such rows.",
         )
     return facts
 

@@ -22,9 +22,9 @@ from boundseg.errors import DatasetError, InputError, Problem
 from boundseg.evaluation.metrics import Empty, Row, slice_rows, volume_rows
 from boundseg.evaluation.tables import Evaluation
 from boundseg.inference import Predictor, label_map
-from boundseg.training.demands import Demand, demands
+from boundseg.training.demands import Boxes, Demand
 from boundseg.training.run import Run, Which
-from boundseg.training.supervision import numbered
+from boundseg.training.supervision import demands_of_entries
 
 
 def evaluate(
@@ -59,14 +59,14 @@ def evaluate(
     dataset = dataset or Dataset.open(run.config.data.folder)
     names = dataset.cases_of(cases)
     _require_masks(dataset, names)
-    asked = demands(run.config.supervision[-1], dataset) if own else []
+    entries, boxes = demands_of_entries(run.config, dataset) if own else ([[]], [])
     epoch = run.checkpoint(which).state["epoch"]
     predictor = run.predictor(which, device)
     volumes: list[Row] = []
     slices: list[Row] = []
     bounds: list[Row] = []
     for case in names:
-        found = _judge(predictor, dataset, case, asked, run.folder / "predictions", empty)
+        found = _judge(predictor, dataset, case, entries[-1], boxes, run.folder / "predictions", empty)
         for rows, more in zip((volumes, slices, bounds), found, strict=True):
             rows.extend(more)
         report(case)
@@ -123,14 +123,19 @@ def compare(
 
 
 def _judge(
-    predictor: Predictor, dataset: Dataset, case: str, asked: Sequence[Demand], folder: Path, empty: Empty
+    predictor: Predictor,
+    dataset: Dataset,
+    case: str,
+    asked: Sequence[Demand],
+    boxes: Sequence[Boxes],
+    folder: Path,
+    empty: Empty,
 ) -> tuple[list[Row], list[Row], list[Row]]:
     array, image = dataset.read_image(case)
     target = dataset.to_slices(dataset.read_labels(case, "full", image))
     spacing = dataset.slice_spacing_mm(image)
     placement = predictor.place((target.shape[1], target.shape[2]), spacing[:2])
     on_file, reads_image = dataset.to_slices(array), any(demand.reads_image for demand in asked)
-    (asked,), boxes = numbered([asked])
     restored, soft_px, done = [], [], 0
     sums: list[list[tuple[Tensor, Tensor]]] = []
     for probs in predictor.on_grid(on_file, placement):

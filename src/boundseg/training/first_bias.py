@@ -40,7 +40,9 @@ def expected_shares(teaching: Teaching, classes: int, ignore: int) -> list[float
                 continue
             per_pixel = float(size.per_voxel(frame_of([case], [0]), pixels))
             expected = float(np.sqrt(bounds[0] * bounds[1]).mean()) / per_pixel / pixels
-            shares[region[0]].append(expected / len(case) if constraint.scope == "volume" else expected)
+            # a fraction is one of the whole volume already
+            of_slices = constraint.scope == "volume" and size.unit != "fraction"
+            shares[region[0]].append(expected / len(case) if of_slices else expected)
     known = [float(np.mean(s)) for s in shares[1:] if s]
     if not known:
         return None

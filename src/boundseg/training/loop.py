@@ -74,7 +74,9 @@ def train(
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = _optimizer(network, config)
     model, optimizer = fabric.setup(network, optimizer)
-    objective = Objective(dataset.ignore, teaching.constraints, settings.average, config.regularise.gated_crf_term)
+    objective = Objective(
+        dataset.ignore, teaching.constraints, settings.average, config.regularise.gated_crf_term(len(dataset.labels))
+    )
     progress, first_epoch = Progress(), 0
     if resume:
         progress, first_epoch = _restore(run, network, optimizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from boundseg.training.config import BarrierConfig, ScheduleConfig
+from boundseg.training.config import STEEPEST, BarrierConfig, ScheduleConfig
 
 
 @dataclass
@@ -48,7 +48,8 @@ def learning_rate(schedule: ScheduleConfig, lr: float, done: float, progress: Pr
 
 def barrier_steepness(barrier: BarrierConfig, epoch: int) -> float:
     """t of the log-barriers in an epoch (Kervadec et al. 2022, section 3: times 1.1 an epoch)."""
-    return float(barrier.start * barrier.factor**epoch)
+    steps = math.log(STEEPEST / barrier.start)
+    return float(barrier.start * math.exp(min(steps, epoch * math.log(barrier.factor))))
 
 
 def constraint_strength(warm_up: int, epochs_done: float) -> float:

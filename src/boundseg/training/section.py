@@ -10,7 +10,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]
-Side = float | None  # None is unknown
+# None is unknown; what float32 cannot hold would be unknown as well, without having said so
+Side = Annotated[float, Field(ge=-1e30, le=1e30)] | None
 
 
 class Section(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count as numbers
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
     held_out = dataset.cases_of(config.selection.cases)
     _require_apart(dataset, entry_of, held_out, config)
     _require_something_to_select_by(config, dataset, held_out)
-    demands_of, boxes = numbered(_named_apart([demands(entry, dataset) for entry in config.supervision]))
+    demands_of, boxes = demands_of_entries(config, dataset)
     last = len(config.supervision) - 1
     entries = entry_of | dict.fromkeys(held_out, last)
     wanted = [(case, _label_sets(config, dataset, case, index, case in held_out)) for case, index in entries.items()]
@@ -90,7 +91,8 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
                 for d in of_entry
             },
             tuple(not on_grid.placement.cut or name in complete for name in dataset.labels),
-            any(d.reads_image for d in demands_of[index]),
+            # of all, for every case carries bounds for all, and those of others' constraints say nothing
+            any(d.reads_image for of_entry in demands_of for d in of_entry),
             tuple((b.lines(case, count), b.width) for b in boxes),
         )
 
@@ -102,6 +104,15 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
     )
     _require_something_labelled(teaching.train, dataset)
     return teaching
+
+
+def demands_of_entries(config: Config, dataset: Dataset) -> tuple[list[list[Demand]], list[Boxes]]:
+    """What every entry asks, under names of their own, and the boxes that they look for.
+
+    Raises:
+        InputError: See :func:`boundseg.training.demands.demands`.
+    """
+    return _numbered(_named_apart([demands(entry, dataset) for entry in config.supervision]))
 
 
 def entries_of(config: Config, dataset: Dataset) -> dict[str, int]:
@@ -123,14 +134,19 @@ def _named_apart(demands_of: Sequence[Sequence[Demand]]) -> list[list[Demand]]:
     for index, of_entry in enumerate(demands_of):
         apart.append([])
         for demand in of_entry:
-            name = demand.constraint.name
-            name = f"{name} (entry {index})" if name in seen else name
+            name = plain = demand.constraint.name
+            if name in seen:
+                name = plain = f"{plain} (entry {index})"
+            for number in numbers(2):
+                if name not in seen:
+                    break
+                name = f"{plain}, {number}"
             seen.add(name)
             apart[-1].append(replace(demand, constraint=replace(demand.constraint, name=name)))
     return apart
 
 
-def numbered(demands_of: Sequence[Sequence[Demand]]) -> tuple[list[list[Demand]], list[Boxes]]:
+def _numbered(demands_of: Sequence[Sequence[Demand]]) -> tuple[list[list[Demand]], list[Boxes]]:
     """Lets every descriptor of boxes know which of the frame's boxes it means, and lists those."""
     boxes: list[Boxes] = []
     told: list[list[Demand]] = []

@@ -2,7 +2,7 @@
 
 from boundseg.constraints.descriptors.boundary import BoundaryLength, Compactness
 from boundseg.constraints.descriptors.box import BoxSize, BoxTightness, box_bands, box_bounds
-from boundseg.constraints.descriptors.descriptor import Descriptor, Domain, Traits
+from boundseg.constraints.descriptors.descriptor import Descriptor, Traits
 from boundseg.constraints.descriptors.fractional import Fractional, Potential
 from boundseg.constraints.descriptors.intensity import Intensity
 from boundseg.constraints.descriptors.measure import measure
@@ -20,7 +20,6 @@ __all__ = [
     "Compactness",
     "Descriptor",
     "Distance",
-    "Domain",
     "Elongation",
     "Fractional",
     "Intensity",

@@ -12,7 +12,10 @@ from torch import Tensor
 from boundseg.constraints.descriptors.descriptor import Traits
 from boundseg.constraints.descriptors.fractional import NOTHING, fraction, root
 from boundseg.constraints.descriptors.measure import measure
-from boundseg.constraints.frame import Frame, LengthUnit
+from boundseg.constraints.frame import Frame, LengthUnit, require_length
+from boundseg.constraints.precision import at_least_float32
+
+HAZE = 100  # a compactness of which nothing is that has an outline
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class BoundaryLength:
 
     unit: LengthUnit = "px"
 
+    def __post_init__(self) -> None:
+        require_length(self.unit, "boundary length")
+
     @property
     def traits(self) -> Traits:
         return Traits(domain="amount", grows=True, shared=("boundary", self.unit))
@@ -46,7 +52,7 @@ class BoundaryLength:
         return measure(self, probs, frame)
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R 1"]:
-        probs = probs if probs.dtype == torch.float64 else probs.float()
+        probs = at_least_float32(probs)
         dims = probs.ndim - 2
         steps = frame.affine_in(self.unit, dims, probs.dtype)[:, :dims, :dims]
         inverse = torch.linalg.inv_ex(steps).inverse
@@ -74,9 +80,9 @@ class Compactness:
 
     .. math:: \frac{4 \pi V}{L^2} \text{ in 2D}, \qquad \frac{36 \pi V^2}{L^3} \text{ in 3D}
 
-    The isoperimetric quotient; Dolz, Ben Ayed, Desrosiers 2017 constrain its inverse :math:`L^2 / V`. Undefined where a
-    region has no boundary. The bias of :class:`BoundaryLength` enters squared (cubed in 3D). Probabilities that fade
-    raise it: half of a disc's S has twice its compactness.
+    The isoperimetric quotient; Dolz, Ben Ayed, Desrosiers 2017 constrain its inverse :math:`L^2 / V`. Probabilities
+    that fade raise it: half of a disc's S has twice its compactness. Undefined where a region has no boundary, and
+    above 100: that is a haze and no region. The bias of :class:`BoundaryLength` enters squared (cubed in 3D).
 
     Args:
         dims: Axes of the prediction, 2 or 3.
@@ -85,6 +91,9 @@ class Compactness:
 
     dims: int = 2
     unit: LengthUnit = "px"
+
+    def __post_init__(self) -> None:
+        require_length(self.unit, "compactness")
 
     @property
     def traits(self) -> Traits:
@@ -98,21 +107,26 @@ class Compactness:
         if probs.ndim - 2 != self.dims:
             raise ValueError(f"Compactness(dims={self.dims}) was given a prediction of {probs.ndim - 2} axes")
         boundary = BoundaryLength(self.unit).sums(probs, frame)
-        mass = frame.owned(probs.to(boundary.dtype) * frame.weight.to(boundary.dtype).unsqueeze(1)).flatten(2).sum(2)
+        mass = frame.mass(probs).flatten(2).sum(2)
         if self.unit == "mm":
             mass = mass * frame.spacing("mm", self.dims).to(boundary.dtype).prod(1, keepdim=True)
         return torch.cat([mass.unsqueeze(2), boundary], dim=2)
 
     def value(self, sums: Float[Tensor, "G R 2"]) -> Float[Tensor, "G R"]:
         size, boundary = sums.unbind(-1)
+        there = self.defined(sums)
+        size, boundary = size.where(there, 1), boundary.where(there, 0)
         if self.dims == 2:
             return 4 * pi * fraction(size, boundary.square())
-        # the cube root first: the cube of a large surface leaves float32's digits; at 0 it has no gradient
-        there = size > NOTHING
-        return 36 * pi * fraction(size.where(there, 1) ** (2 / 3), boundary.where(there, 0)).pow(3)
+        # the cube root first: the cube of a large surface leaves float32's digits
+        return 36 * pi * fraction(size ** (2 / 3), boundary).pow(3)
 
     def defined(self, sums: Float[Tensor, "G R 2"]) -> Bool[Tensor, "G R"]:
-        return (sums[..., 0] > NOTHING) & (sums[..., 1].square() > NOTHING)
+        size, boundary = sums.detach().unbind(-1)
+        there = (size > NOTHING) & (boundary.square() > NOTHING)
+        size = size.where(there, 1)
+        least = (4 * pi / HAZE * size) ** (1 / 2) if self.dims == 2 else (36 * pi / HAZE) ** (1 / 3) * size ** (2 / 3)
+        return there & (boundary > least)
 
 
 def _difference(voxels: Tensor, along: int) -> Tensor:

@@ -37,22 +37,28 @@ class BoxTightness:
 
     @property
     def traits(self) -> Traits:
-        return Traits(domain="amount", grows=True, counts=True)
+        return Traits(domain="amount", grows=True, counts=True, partial=True)
 
     def __call__(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R bands"]:
         """Sizes in each band, those of the first direction first."""
         return measure(self, probs, frame)
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R S"]:
-        mass, bands = _mass(probs, frame), _bands(frame, self.box)
+        mass, bands = frame.mass(probs), _bands(frame, self.box)
         index = frame.owned(bands).flatten(2).long().unsqueeze(1)
         shape = (*mass.shape[:2], index.shape[2], -1)
         sums = mass.new_zeros(*shape[:3], self.bands + 1)
         within = sums.scatter_add(3, index.expand(shape), mass.flatten(2).unsqueeze(2).expand(shape))
-        return within[..., 1:].flatten(2)
+        area = frame.mass(torch.ones_like(probs[:, :1])).expand_as(mass)
+        held = sums.scatter_add(3, index.expand(shape), area.flatten(2).unsqueeze(2).expand(shape))
+        return torch.cat([within[..., 1:].flatten(2), held[..., 1:].flatten(2)], dim=2)
 
-    def value(self, sums: Float[Tensor, "G R S"]) -> Float[Tensor, "G R S"]:
-        return sums
+    def value(self, sums: Float[Tensor, "G R S"]) -> Float[Tensor, "G R bands"]:
+        return sums.chunk(2, dim=-1)[0]
+
+    def defined(self, sums: Float[Tensor, "G R S"]) -> Bool[Tensor, "G R bands"]:
+        # on a grid of wider steps than a band, some bands hold no voxel
+        return sums.chunk(2, dim=-1)[1] > 0
 
     def per_voxel(self, frame: Frame, voxels: int) -> Float[Tensor, " B"]:
         return frame.voxels_per_voxel
@@ -75,6 +81,12 @@ class BoxSize:
     unit: Literal["px", "fraction"] = "px"
     box: int = 0
 
+    def __post_init__(self) -> None:
+        if self.part not in ("inside", "outside") or self.unit not in ("px", "fraction"):
+            raise ValueError(
+                f"BoxSize({self.part!r}, {self.unit!r}): the part is inside or outside, the unit px or fraction"
+            )
+
     @property
     def traits(self) -> Traits:
         return Traits(domain="amount", grows=self.unit == "px", counts=True)
@@ -84,7 +96,7 @@ class BoxSize:
         return measure(self, probs, frame)
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R 2"]:
-        mass = _mass(probs, frame)
+        mass = frame.mass(probs)
         size = torch.where(self._part(frame), mass, 0).flatten(2).sum(2)
         return torch.stack([size, self._area(frame).to(size.dtype).expand_as(size)], dim=2)
 
@@ -149,11 +161,6 @@ def box_bounds(box: Integer[Tensor, "B D 2"], width: int, bands: int) -> Bounds:
     exists = (number < count.unsqueeze(-1)) & (length.unsqueeze(-1) > 0)
     lower = torch.where(exists, lines.float(), -torch.inf).flatten(1).unsqueeze(1)
     return Bounds(lower, torch.full_like(lower, torch.inf))
-
-
-def _mass(probs: Tensor, frame: Frame) -> Tensor:
-    probs = probs if probs.dtype == torch.float64 else probs.float()
-    return frame.owned(probs * frame.weight.to(probs.dtype).unsqueeze(1))
 
 
 def _bands(frame: Frame, box: int) -> Tensor:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from boundseg.constraints.frame import Frame
-
-Domain = Literal["any", "amount", "share"]
+from boundseg.constraints.penalties import Domain
 
 
 @dataclass(frozen=True)

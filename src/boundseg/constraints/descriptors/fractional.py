@@ -42,10 +42,8 @@ class Fractional:
         return measure(self, probs, frame)
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R 2"]:
-        probs = probs if probs.dtype == torch.float64 else probs.float()
-        weight = frame.weight.to(probs.dtype).unsqueeze(1)
-        potential = self.potential(frame, probs.shape[2:]).to(probs.dtype).unsqueeze(1)
-        mass = frame.owned(probs * weight)
+        mass = frame.mass(probs)
+        potential = self.potential(frame, probs.shape[2:]).to(mass.dtype).unsqueeze(1)
         return torch.stack([mass.flatten(2).sum(2), (mass * frame.owned(potential)).flatten(2).sum(2)], dim=2)
 
     def value(self, sums: Float[Tensor, "G R 2"]) -> Float[Tensor, "G R"]:

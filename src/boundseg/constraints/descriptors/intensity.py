@@ -36,6 +36,10 @@ class Intensity:
     of: Literal["mean", "variance"] = "mean"
     channel: int = 0
 
+    def __post_init__(self) -> None:
+        if self.of not in ("mean", "variance"):
+            raise ValueError(f"an intensity has no {self.of!r}: choose mean or variance")
+
     @property
     def traits(self) -> Traits:
         if self.of == "mean":
@@ -47,13 +51,12 @@ class Intensity:
         return measure(self, probs, frame)
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R S"]:
-        probs = probs if probs.dtype == torch.float64 else probs.float()
-        mass = frame.owned(probs * frame.weight.to(probs.dtype).unsqueeze(1))
-        intensity = frame.owned(self._channel(frame).to(probs.dtype))
+        mass = frame.mass(probs)
+        intensity = frame.owned(self._channel(frame).to(mass.dtype))
         if self.of == "mean":
             return torch.stack([_sum(mass), _sum(mass * intensity)], dim=2)
         if frame.centre is not None:
-            intensity = intensity - frame.centre.to(probs.dtype).reshape(*mass.shape[:2], *([1] * (mass.ndim - 2)))
+            intensity = intensity - frame.centre.to(mass.dtype).reshape(*mass.shape[:2], *([1] * (mass.ndim - 2)))
         first = mass * intensity
         return torch.stack([_sum(mass), _sum(first), _sum(first * intensity)], dim=2)
 
@@ -67,7 +70,7 @@ class Intensity:
     def _channel(self, frame: Frame) -> Tensor:
         if frame.image is None:
             raise ValueError("an intensity needs the frame's image, which is not given")
-        if self.channel >= frame.image.shape[1]:
+        if not 0 <= self.channel < frame.image.shape[1]:
             raise ValueError(f"channel {self.channel} is not in an image of {frame.image.shape[1]}; count from 0")
         return frame.image[:, self.channel].unsqueeze(1)
 

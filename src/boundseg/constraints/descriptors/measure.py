@@ -33,6 +33,9 @@ def group_sums(
     descriptor: Descriptor, probs: Float[Tensor, "B R *space"], frame: Frame, groups: Groups
 ) -> Float[Tensor, "G R S"]:
     """The sums of each group, squares taken about the group's own centre."""
+    arity = descriptor.traits.arity
+    if probs.shape[1] % arity:
+        raise ValueError(f"{type(descriptor).__name__} takes regions by {arity}, and was given {probs.shape[1]}")
     about = descriptor.traits.about
     if about is not None:
         # values do not depend on the centre, so that nothing is lost by its being a constant

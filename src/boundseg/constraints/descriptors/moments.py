@@ -10,6 +10,7 @@ from torch import Tensor
 
 from boundseg.constraints.descriptors.fractional import fraction
 from boundseg.constraints.frame import Frame, LengthUnit
+from boundseg.constraints.precision import at_least_float32
 
 ORDERS = 4
 
@@ -39,14 +40,15 @@ def moments(
     Returns:
         The tensor, flattened to (D + 1)^n entries; float32, or float64 if given that.
     """
-    dtype = torch.float64 if probs.dtype == torch.float64 else torch.float32
+    probs = at_least_float32(probs)
+    dtype = probs.dtype
     dims = probs.ndim - 2
     # half precision has neither the range nor the digits for sums, and autocast would put products into it
     with torch.autocast(probs.device.type, enabled=False):
         affine = frame.affine_in(unit, dims, dtype)
         steps, offset = affine[..., :-1], affine[..., -1:]
         axes = steps.shape[-1]
-        mass, weight = _mass(probs.to(dtype), frame, unit, axes)
+        mass, weight = _mass(probs, frame, unit, axes)
         if frame.centre is None:
             start = torch.zeros(1, 1, axes, dtype=dtype, device=probs.device)
         else:
@@ -83,7 +85,7 @@ def _mass(probs: Tensor, frame: Frame, unit: LengthUnit, axes: int) -> tuple[Ten
     volume = frame.spacing("mm", axes).to(probs.dtype).prod(1).reshape(-1, 1, 1) if unit == "mm" else 1.0
     if weight[0].numel() == 1:
         return frame.owned(probs), weight.reshape(-1, 1, 1) * volume
-    return frame.owned(probs * weight.unsqueeze(1)), volume
+    return frame.mass(probs), volume
 
 
 def _powers(length: int, order: int, start: Float[Tensor, "B R"]) -> Float[Tensor, "B R length powers"]:

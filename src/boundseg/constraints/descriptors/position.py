@@ -11,7 +11,7 @@ from boundseg.constraints.descriptors.descriptor import Traits
 from boundseg.constraints.descriptors.fractional import NOTHING, fraction, root
 from boundseg.constraints.descriptors.measure import measure
 from boundseg.constraints.descriptors.moments import moments
-from boundseg.constraints.frame import Frame, LengthUnit
+from boundseg.constraints.frame import Frame, LengthUnit, require_length
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Centroid:
 
     unit: LengthUnit = "px"
     axis: int | None = None
+
+    def __post_init__(self) -> None:
+        require_length(self.unit, "centroid")
 
     @property
     def traits(self) -> Traits:
@@ -66,6 +69,9 @@ class Distance:
     """
 
     unit: LengthUnit = "px"
+
+    def __post_init__(self) -> None:
+        require_length(self.unit, "distance")
 
     @property
     def traits(self) -> Traits:

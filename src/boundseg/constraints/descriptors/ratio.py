@@ -20,8 +20,8 @@ class Ratio:
     r"""The size of one region over that of another, :math:`V_1 / V_2`.
 
     Takes regions in pairs: the first over the second, the third over the fourth. A ratio is often known better than
-    either size (wall to cavity, tumour to organ), and needs no spacing. Undefined where there is next to nothing of
-    the second.
+    either size (wall to cavity, tumour to organ), and needs no spacing. Undefined where there is less than a voxel of
+    the second, next to which every first one would be enormous.
     """
 
     @property
@@ -36,10 +36,10 @@ class Ratio:
         return Size("px").sums(probs, frame)
 
     def value(self, sums: Float[Tensor, "G R 1"]) -> Float[Tensor, "G pairs"]:
-        return fraction(sums[:, 0::2, 0], sums[:, 1::2, 0])
+        return fraction(sums[:, 0::2, 0], sums[:, 1::2, 0].where(self.defined(sums), 0))
 
     def defined(self, sums: Float[Tensor, "G R 1"]) -> Bool[Tensor, "G pairs"]:
-        return sums[:, 1::2, 0] > NOTHING
+        return sums[:, 1::2, 0] >= 1
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ class Leak:
         return measure(self, probs, frame)
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R 2"]:
-        probs = probs if probs.dtype == torch.float64 else probs.float()
-        mass = frame.owned(probs * frame.weight.to(probs.dtype).unsqueeze(1))
+        mass = frame.mass(probs)
         faint = torch.where(frame.owned(probs) < 0.5, mass, 0)
         return torch.stack([mass.flatten(2).sum(2), faint.flatten(2).sum(2)], dim=2)
 

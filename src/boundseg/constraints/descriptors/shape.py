@@ -13,7 +13,7 @@ from boundseg.constraints.descriptors.fractional import NOTHING, fraction, root
 from boundseg.constraints.descriptors.measure import measure
 from boundseg.constraints.descriptors.moments import ORDERS, central, moments
 from boundseg.constraints.descriptors.position import Centroid, along
-from boundseg.constraints.frame import Frame, LengthUnit
+from boundseg.constraints.frame import Frame, LengthUnit, require_length
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Spread:
 
     unit: LengthUnit = "px"
     axis: int | None = None
+
+    def __post_init__(self) -> None:
+        require_length(self.unit, "spread")
 
     @property
     def traits(self) -> Traits:
@@ -71,6 +74,9 @@ class Elongation:
     """
 
     unit: LengthUnit = "px"
+
+    def __post_init__(self) -> None:
+        require_length(self.unit, "elongation")
 
     @property
     def traits(self) -> Traits:
@@ -118,6 +124,7 @@ class Moment:
     unit: LengthUnit = "px"
 
     def __post_init__(self) -> None:
+        require_length(self.unit, "moment")
         if min(self.powers) < 0 or not 2 <= sum(self.powers) <= ORDERS:
             raise ValueError(
                 f"powers = {self.powers}: a central moment takes powers of 0 or more, 2 to {ORDERS} together; "

@@ -13,6 +13,7 @@ from boundseg.constraints.bounds import Bounds
 from boundseg.constraints.descriptors.descriptor import Traits
 from boundseg.constraints.descriptors.measure import measure
 from boundseg.constraints.frame import Frame
+from boundseg.constraints.precision import at_least_float32
 
 SizeUnit = Literal["px", "grid_px", "mm2", "mL", "fraction"]
 SIZE_UNITS: tuple[SizeUnit, ...] = get_args(SizeUnit)
@@ -68,8 +69,7 @@ class Size:
         return measure(self, probs, frame)
 
     def sums(self, probs: Float[Tensor, "B R *space"], frame: Frame) -> Float[Tensor, "B R S"]:
-        # float32: a foreground of 256 x 256 pixels overflows float16 (max 65504) and bf16 cannot count it
-        probs = probs if probs.dtype == torch.float64 else probs.float()
+        probs = at_least_float32(probs)
         if self.unit == "grid_px":
             return frame.owned(probs).flatten(2).sum(2, keepdim=True)
         weight = frame.weight.to(probs.dtype).unsqueeze(1)

@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boundseg.constraints.bounds import Bounds
-from boundseg.constraints.penalties.arguments import at_least_float32, require_positive
+from boundseg.constraints.penalties.arguments import require_positive
+from boundseg.constraints.precision import at_least_float32
 
 
 def size_divergence(

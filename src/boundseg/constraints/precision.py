@@ -1,0 +1,15 @@
+"""The precision in which sums and costs are computed."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def at_least_float32(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Half precision as float32, the rest as it is.
+
+    A foreground of 256 x 256 pixels overflows float16 (max 65504), as does a squared size, and bf16 cannot count it.
+    """
+    return values if values.dtype == torch.float64 else values.float()
