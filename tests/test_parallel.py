@@ -1,0 +1,68 @@
+"""Data parallel training on two processes: constraints of scope slice need nothing more than DDP's mean of gradients."""
+
+from __future__ import annotations
+
+from tests.plain import run_plain
+
+
+def test_two_ranks_step_as_one() -> None:
+    """With one known bound per image on both ranks, the mean of their gradients is the gradient of the whole batch."""
+    run_plain(
+        """
+        import os
+        import tempfile
+
+        import torch
+        import torch.distributed as dist
+        import torch.multiprocessing as mp
+        from torch import nn
+        from torch.nn.parallel import DistributedDataParallel
+
+        from boundseg.constraints import Bounds, Centroid, Constraint, Frame, Intensity, Size, Spread
+        from boundseg.losses import Objective
+
+
+        def case():
+            torch.manual_seed(0)
+            images = torch.randn(4, 1, 8, 8)
+            labels = torch.full((4, 8, 8), 255)
+            labels[:, 3, 3] = 1
+            return images, labels
+
+
+        def loss_of(network, part):
+            images, labels = (x[part] for x in case())
+            kinds = {"size": Size(), "centre": Centroid(), "spread": Spread(), "light": Intensity()}
+            constraints = [Constraint(name, kind, ((1,),)) for name, kind in kinds.items()]
+            count = len(images)
+            bounds = {name: Bounds.at_most(torch.zeros(count, 1, *[2] * (name in ("centre", "spread")))) for name in kinds}
+            frame = Frame(torch.ones(count, 1, 1), image=images)
+            return Objective(255, constraints)(network(images), labels, bounds, frame).total
+
+
+        def network():
+            torch.manual_seed(1)
+            return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+
+        def rank(number, file):
+            dist.init_process_group("gloo", init_method=f"file://{file}", rank=number, world_size=2)
+            model = DistributedDataParallel(network())
+            loss_of(model, slice(2 * number, 2 * number + 2)).backward()
+            alone = network()
+            loss_of(alone, slice(0, 4)).backward()
+            for ours, whole in zip(model.module.parameters(), alone.parameters(), strict=True):
+                torch.testing.assert_close(ours.grad, whole.grad)
+            dist.destroy_process_group()
+
+
+        torch.set_num_threads(1)
+        with tempfile.TemporaryDirectory() as folder:
+            processes = [mp.get_context("fork").Process(target=rank, args=(n, f"{folder}/met")) for n in (0, 1)]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join()
+            assert [process.exitcode for process in processes] == [0, 0]
+        """
+    )
