@@ -1,4 +1,4 @@
-"""Data parallel training on two processes: constraints of scope slice need nothing more than DDP's mean of gradients."""
+"""Data parallel training on two processes: bounds per slice need nothing more than DDP's mean of gradients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def test_two_ranks_step_as_one() -> None:
             kinds = {"size": Size(), "centre": Centroid(), "spread": Spread(), "light": Intensity()}
             constraints = [Constraint(name, kind, ((1,),)) for name, kind in kinds.items()]
             count = len(images)
-            bounds = {name: Bounds.at_most(torch.zeros(count, 1, *[2] * (name in ("centre", "spread")))) for name in kinds}
+            both = {"centre": [2], "spread": [2]}  # axes
+            bounds = {name: Bounds.at_most(torch.zeros(count, 1, *both.get(name, []))) for name in kinds}
             frame = Frame(torch.ones(count, 1, 1), image=images)
             return Objective(255, constraints)(network(images), labels, bounds, frame).total
 
