@@ -28,6 +28,7 @@ from boundseg.constraints.descriptors import (
 )
 from boundseg.constraints.frame import Frame, LengthUnit
 from boundseg.constraints.groups import Groups
+from boundseg.constraints.multipliers import Multipliers
 from boundseg.constraints.penalties import (
     NEEDS,
     PENALTIES,
@@ -70,6 +71,7 @@ __all__ = [
     "LengthUnit",
     "Memo",
     "Moment",
+    "Multipliers",
     "Needs",
     "Penalty",
     "Quantity",
