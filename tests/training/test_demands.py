@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,43 @@ def test_a_config_is_written_without_the_names_that_were_not_asked() -> None:
 def test_every_name_leads_to_a_quantity(name: str) -> None:
     assert split(name) is not None
     assert split(name + "_w") is None
+
+
+def test_a_case_of_another_entry_is_measured_in_peace(bounded: Path, tmp_path: Path) -> None:
+    """Hybrid training: what one entry asks of the image, the batches of the other carry as well."""
+    asked = {"intensity": {"class": "LV", "between": [0, None], "scale": 100}}
+    config = tiny(
+        bounded, entry("full", "patient1"), entry(constraints=[asked]), training={"epochs": 1, "batch_size": 1}
+    )
+    assert len(train(config, tmp_path / "run", device="cpu", quiet=True).metrics()) == 1
+
+
+def test_constraints_of_one_name_keep_their_own_bounds(bounded: Path) -> None:
+    asked = [{"size": {"class": "LV", "between": [0, most], "unit": "px"}} for most in (50, 100, 150)]
+    teaching = teach(tiny(bounded, entry(constraints=asked)), Dataset.open(bounded))
+    names_of = [constraint.name for constraint in teaching.constraints]
+    assert len(set(names_of)) == 3
+    batch = batch_of(teaching)
+    assert [batch.bounds[name].upper[0, 0].item() for name in names_of] == [50, 100, 150]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("patient1_frame1", 1), "'patient1_frame1' is no case of this dataset; did you mean 'patient1_frame01'?"),
+        (("patient1_frame01", 9), "patient1_frame01 has slices 0 to 4, and a row speaks of slice 9"),
+    ],
+)
+def test_rows_about_nothing_end_a_training_before_it_begins(bounded: Path, row: tuple[str, int], message: str) -> None:
+    path = bounded / "priors.csv"
+    rows = priors.read(path)
+    first = next(r for r in rows if r.quantity == "centroid_x")
+    priors.write(path, [*rows, type(first)(**{**vars(first), "case": row[0], "slice": row[1]})])
+    with pytest.raises(PriorsError, match=re.escape(message)):
+        teach(tiny(bounded, entry(constraints=[ALL[2]])), Dataset.open(bounded))
+
+
+def test_a_channel_that_images_do_not_have_is_refused(bounded: Path) -> None:
+    asked = {"intensity": {"class": "LV", "channel": 3, "between": [0, None]}}
+    with pytest.raises(ConfigError, match="there is no channel 3: images have 1"):
+        teach(tiny(bounded, entry(constraints=[asked])), Dataset.open(bounded))

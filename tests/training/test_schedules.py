@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boundseg.training.config import ScheduleConfig
-from boundseg.training.schedules import Progress, constraint_strength, learning_rate
+from boundseg.training.config import BarrierConfig, ScheduleConfig
+from boundseg.training.schedules import Progress, barrier_steepness, constraint_strength, learning_rate
 
 PLATEAU = ScheduleConfig(name="plateau", patience=3)
 
@@ -58,3 +58,10 @@ def test_the_constant_rate_is_constant() -> None:
 def test_the_warm_up_grows_evenly_to_1_and_stays() -> None:
     assert [constraint_strength(4, done) for done in (0, 1, 2.5, 4, 100)] == [0, 0.25, 0.625, 1, 1]
     assert constraint_strength(0, 0) == 1
+
+
+def test_a_barrier_steepens_by_a_factor_an_epoch_and_stays_in_float32() -> None:
+    barrier = BarrierConfig()
+    assert [round(barrier_steepness(barrier, epoch), 4) for epoch in (0, 1, 2)] == [5, 5.5, 6.05]
+    assert barrier_steepness(barrier, 100_000) == pytest.approx(1e6)
+    assert barrier_steepness(BarrierConfig(factor=1.0), 100_000) == pytest.approx(5)
