@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from boundseg.constraints import QUANTITIES, BoxTightness, Term, Voxels, log_hinge
 from boundseg.constraints.quantities import names, split
 from boundseg.data import derive, priors
+from boundseg.data.augment import AUGMENTATIONS
 from boundseg.data.batches import Batch, collate
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError, PriorsError
@@ -67,17 +68,21 @@ def batch_of(teaching: Teaching) -> Batch:
     return collate(cases, pairs, teaching.volume_constraints)
 
 
-def terms_of_masks(config: Config) -> dict[str, Term]:
+def terms_of_masks(config: Config, *augmentations: str) -> dict[str, Term]:
     """What the constraints find in full masks, as a perfect network would predict them."""
     dataset = Dataset.open(config.data.folder)
     teaching = teach(config, dataset)
     batch = batch_of(teaching)
+    for name in augmentations:
+        batch = AUGMENTATIONS[name](batch)
     logits = 60.0 * F.one_hot(batch.labels.long(), 4)[..., :3].movedim(-1, 1).double()
     return Objective(3, teaching.constraints)(logits, batch.labels, batch.bounds, batch.frame, batch.volumes).terms
 
 
-def test_the_true_mask_keeps_its_bounds_of_every_family(bounded: Path) -> None:
-    found = terms_of_masks(tiny(bounded, entry("full", constraints=ALL)))
+@pytest.mark.parametrize("augmentations", [(), tuple(AUGMENTATIONS)], ids=["as it is", "augmented"])
+def test_the_true_mask_keeps_its_bounds_of_every_family(bounded: Path, augmentations: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    found = terms_of_masks(tiny(bounded, entry("full", constraints=ALL)), *augmentations)
     assert len(found) == len(ALL) + 2  # a box asks for three things
     for name, term in found.items():
         assert term.bounds.known.any(), name
