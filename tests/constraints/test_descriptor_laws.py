@@ -448,7 +448,7 @@ def test_of_nothing_there_is_a_finite_value_no_gradient_and_no_cost(name: str, d
     # a haze on so few voxels has next to no boundary, and then no compactness either
     expected = there.expand(2, -1) & (defined.reshape(2, -1) | (not name.startswith("compactness")))
     assert torch.equal(defined.reshape(2, -1), expected)
-    gone_values = (~there).reshape(1, -1, *([1] * (found.ndim - 2))).expand_as(found)
+    gone_values = (~expected).reshape(2, -1, *([1] * (found.ndim - 2))).expand_as(found)
     assert (found[gone_values] == 0).all()
     constraint = Constraint(name, descriptor, SINGLES)
     far = Bounds.at_least(torch.full_like(found.detach(), 1e4))

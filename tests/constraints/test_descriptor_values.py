@@ -340,3 +340,15 @@ def test_a_volume_of_two_slices_has_its_own_variance_and_not_the_mean_of_both() 
     frame = Frame(torch.ones(2, 1, 1), image=torch.stack([torch.zeros(1, 2, 2), torch.full((1, 2, 2), 2.0)]))
     variance = Constraint("σ²", Intensity("variance"), ((0,),), "volume")
     close(variance.measure(probs, frame, Groups(torch.tensor([0, 0]), torch.tensor([2]))), 1.0, 1e-6)
+
+
+def test_a_haze_has_no_compactness_and_a_faint_disc_has_one() -> None:
+    y, x = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
+    disc = torch.sigmoid(10 - ((y - 20) ** 2 + (x - 19) ** 2).sqrt())
+    haze = 0.5 + 1e-3 * torch.randn(40, 40, generator=torch.Generator().manual_seed(0))
+    sums = Compactness().sums(torch.stack([disc, 0.5 * disc, haze])[None], Frame.plain(1, 2))
+    assert Compactness().defined(sums).tolist() == [[True, True, False]]
+    value = Compactness().value(sums)[0]
+    assert 0.9 < value[0] < 1.1
+    torch.testing.assert_close(value[1], 2 * value[0])
+    assert value[2] == 0
