@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONSTRAINTS = ROOT / "docs" / "constraints"
 # the code of penalties.md is run by its own test
-FAMILIES = sorted(page for page in CONSTRAINTS.glob("*.md") if page.name != "penalties.md")
+FAMILIES = sorted(page for page in CONSTRAINTS.glob("*.md") if page.name not in ("penalties.md", "lagrangian.md"))
 PICTURES = ("size", "position-and-shape", "intensity", "boundary", "box")
 
 
@@ -56,6 +56,17 @@ def test_the_code_of_a_family_runs_as_it_stands(page: Path, code: str) -> None:
     assert gradient.isfinite().all()
     assert gradient.abs().sum() > 0
     assert code.endswith("loss.backward()\n"), "the reader sees what to descend"
+
+
+def test_proposals_and_multipliers_run_as_they_stand() -> None:
+    for code in blocks(CONSTRAINTS / "lagrangian.md", "python"):
+        names: dict[str, object] = {}
+        exec(code, names)
+        assert torch.isfinite(names["loss"])
+    # sizes of half an image are above their bounds, and the multipliers of the upper sides have risen
+    lower, upper = names["multipliers"].of("size")
+    assert (upper > 0).all()
+    assert (lower == 0).all()
 
 
 def test_the_index_of_constraints_names_every_quantity_and_page() -> None:
