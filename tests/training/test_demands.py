@@ -215,6 +215,9 @@ def test_what_does_not_fit_the_dataset_says_so(bounded: Path, constraint: dict[s
         ({}, "is headed by one name"),
         ({"size": {"class": "LV", "set": "tags", "tolerance": 0.1}}, "tolerance belongs to relative_band"),
         ({"moment": {"class": "LV", "axes": "xw", "between": [0, 1]}}, "axes"),
+        ({"size": {"class": "LV", "set": "tags", "penalty": ["linear"]}}, "penalty: Input should be a valid string"),
+        ({"size": ["LV"]}, "size"),
+        ({"size": None}, "is headed by one name"),
     ],
 )
 def test_what_no_config_can_mean_says_why(constraint: dict[str, Any], message: str) -> None:

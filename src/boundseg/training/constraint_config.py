@@ -56,11 +56,14 @@ class AskedConfig(Section):
     @classmethod
     def _default_scale(cls, content: Any) -> Any:
         """What a penalty is scaled by where nothing was said, so that the run's config says it."""
-        if not isinstance(content, Mapping) or content.get("penalty", "quadratic") not in PENALTIES:
+        if not isinstance(content, Mapping):
+            return content
+        penalty = content.get("penalty", "quadratic")
+        if not isinstance(penalty, str) or penalty not in PENALTIES:
             return content
         if content.get("scale") is not None or content.get("softening") is not None:
             return content
-        first = needs(PENALTIES[content.get("penalty", "quadratic")]).scales[0]
+        first = needs(PENALTIES[penalty]).scales[0]
         if cls.counted:
             return {**content, "softening": 10.0} if first == "voxels" else {**content, "scale": "image"}
         return content if first == "voxels" else {**content, "scale": 1.0}
