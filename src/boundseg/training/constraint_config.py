@@ -43,7 +43,13 @@ class AskedConfig(Section):
     weight: NotNegative = 0.01
     warm_up: Annotated[int, Field(ge=0)] | None = None
 
+    family: ClassVar[str]  # the name above it
     counted: ClassVar[bool] = False  # whether voxels add up to the value
+
+    @property
+    def quantity(self) -> str:
+        """The name under which priors.csv and reports know it."""
+        return self.family
 
     @field_validator("penalty")
     @classmethod
@@ -131,13 +137,6 @@ class BoundsConfig(AskedConfig):
     between: tuple[Side, Side] | None = None
     per: Literal["slice", "volume"] = "slice"
     unit: str = ""
-
-    family: ClassVar[str]
-
-    @property
-    def quantity(self) -> str:
-        """The name under which priors.csv knows it."""
-        return self.family
 
     @property
     def sources(self) -> dict[str, bool]:
@@ -290,6 +289,7 @@ class BoxConfig(AskedConfig):
     fill: tuple[Share | None, Share | None] | None = None
     outside: bool = True
 
+    family = "box"
     counted = True
 
     @model_validator(mode="after")
@@ -303,11 +303,6 @@ class BoxConfig(AskedConfig):
     @classmethod
     def _default_set(cls, content: Any) -> Any:
         return {"set": "box"} | content if isinstance(content, dict) else content
-
-    @property
-    def quantity(self) -> str:
-        """The name under which reports know it."""
-        return "box"
 
 
 class ConstraintConfig(Section):

@@ -123,7 +123,7 @@ def demands(entry: SupervisionConfig, dataset: Dataset) -> list[Demand]:
     found: list[Demand] = []
     for constraint in entry.constraints:
         asked = constraint.asked
-        where = f"supervision.constraints.{asked.quantity.partition('_')[0]}"
+        where = f"supervision.constraints.{asked.family}"
         try:
             regions = dataset.regions(asked.class_)
         except KeyError as error:
@@ -188,8 +188,7 @@ def _of_boxes(asked: BoxConfig, regions: tuple[tuple[int, ...], ...], dataset: D
     bands = max(int((box[:, 1] - box[:, 0]).max()) // asked.width for box in known.values()) or 1
 
     def demand(what: str, measured: Descriptor, bounds: Mapping[tuple[str, int], Pair], components: int = 0) -> Demand:
-        unit = "px" if components or measured == BoxSize() else "fraction"
-        name = f"box {asked.class_} {asked.set} {what} per slice in {unit}"
+        name = f"box {asked.class_} {asked.set} {what}"
         of_case: dict[str, dict[int | None, Pair]] = {}
         for (case, index), pair in bounds.items():
             of_case.setdefault(case, {})[index] = pair
@@ -206,12 +205,21 @@ def _of_boxes(asked: BoxConfig, regions: tuple[tuple[int, ...], ...], dataset: D
         for key, box in known.items()
     }
     found = [
-        demand("crossed", BoxTightness(bands), {key: (lower, math.inf) for key, lower in lines.items()}, 2 * bands)
+        demand(
+            "crossed per slice in px",
+            BoxTightness(bands),
+            {key: (lower, math.inf) for key, lower in lines.items()},
+            2 * bands,
+        )
     ]
     if asked.outside:
-        found.append(demand("outside", BoxSize("outside"), dict.fromkeys(known, (-math.inf, 0.0))))
+        found.append(demand("outside per slice in px", BoxSize("outside"), dict.fromkeys(known, (-math.inf, 0.0))))
     if asked.fill is not None:
-        found.append(demand("filled", BoxSize("inside", "fraction"), dict.fromkeys(known, _pair(asked.fill))))
+        found.append(
+            demand(
+                "filled per slice in fraction", BoxSize("inside", "fraction"), dict.fromkeys(known, _pair(asked.fill))
+            )
+        )
     return found
 
 
