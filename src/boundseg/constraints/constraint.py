@@ -37,6 +37,8 @@ class Term:
         cost: The penalty.
         tolerance: What one predicted voxel adds to the value, for each group; 0 where voxels do not count.
         defined: Where the value means something.
+        unit: What counts as one violation, in the value's unit: the penalty's scale, or its root where that is one of
+            squares. Multipliers measure by it.
     """
 
     value: Float[Tensor, "G R *components"]
@@ -44,6 +46,7 @@ class Term:
     cost: Float[Tensor, "G R *components"]
     tolerance: Float[Tensor, "..."]
     defined: Bool[Tensor, "..."]
+    unit: float | Float[Tensor, "..."] = 1.0
 
     @property
     def mean(self) -> Float[Tensor, ""]:
@@ -193,7 +196,8 @@ class Constraint:
         per_voxel = tolerance.where(tolerance > 0, 1)
         scale = resolve(self._scale, declared.power, value, bounds, pixels, per_voxel)
         options: dict[str, Any] = {"t": t} if declared.barrier else {}
-        return Term(value, bounds, self.penalty(value, bounds, scale, **options), tolerance, defined)
+        unit = scale if declared.power == 1 else scale**0.5
+        return Term(value, bounds, self.penalty(value, bounds, scale, **options), tolerance, defined, unit)
 
     def _group_sums(self, probs: Tensor, frame: Frame, groups: Groups, memo: Memo) -> Tensor:
         # by identity, for somebody's own descriptor may be equal to another kind's, or have no hash

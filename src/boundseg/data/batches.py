@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
-from boundseg.constraints import Bounds, Frame, Groups, box_bands
+from boundseg.constraints import Bounds, Frame, Groups, Scope, box_bands
 from boundseg.data.prepare import Placement, PreparedCase
 
 BatchOf = Literal["slices", "volumes"]
@@ -54,6 +55,7 @@ class Batch:
         volumes: Which slices are of one volume.
         bounds: For each constraint's name, a row per slice or per volume.
         slices: Case and slice number of each image.
+        rows: Which of all slices (``slice``) the images are, and which of all cases (``volume``) the volumes are.
     """
 
     images: Float[Tensor, "B C h w"]
@@ -62,6 +64,7 @@ class Batch:
     volumes: Groups
     bounds: dict[str, Bounds]
     slices: tuple[tuple[str, int], ...]
+    rows: dict[Scope, Int[Tensor, " G"]] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -72,6 +75,7 @@ class Batch:
             self.volumes.to(device),
             {name: bounds.to(device) for name, bounds in self.bounds.items()},
             self.slices,
+            {scope: rows.to(device, non_blocking=True) for scope, rows in self.rows.items()},
         )
 
 
@@ -113,6 +117,7 @@ def collate(cases: Sequence[TaughtCase], pairs: Sequence[tuple[int, int]], volum
     """Puts slices and what is known about them into one batch."""
     members, slices = [cases[i] for i, _ in pairs], [s for _, s in pairs]
     names = [case.prepared.case for case in members]
+    first_slice = list(accumulate(map(len, cases), initial=0))
     first_of_volume = list(dict.fromkeys(i for i, _ in pairs))
     return Batch(
         images=torch.from_numpy(np.stack([cases[i].prepared.images[s] for i, s in pairs])).float(),
@@ -128,6 +133,10 @@ def collate(cases: Sequence[TaughtCase], pairs: Sequence[tuple[int, int]], volum
             for name in members[0].bounds
         },
         slices=tuple((cases[i].prepared.case, s) for i, s in pairs),
+        rows={
+            "slice": torch.tensor([first_slice[i] + s for i, s in pairs]),
+            "volume": torch.tensor(first_of_volume),
+        },
     )
 
 

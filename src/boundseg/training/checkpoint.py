@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,17 @@ class Checkpoint:
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    multipliers: dict[str, Tensor] = field(default_factory=dict)
 
 
-def save(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None, state: Mapping[str, Any]) -> None:
-    """Writes ``weights.safetensors``, ``optimizer.safetensors`` and ``state.json`` into ``folder``.
+def save(
+    folder: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    state: Mapping[str, Any],
+    multipliers: nn.Module | None = None,
+) -> None:
+    """Writes ``weights.safetensors``, ``state.json`` and what else was given into ``folder``.
 
     They are written into a new folder beside it, which then takes its place.
     """
@@ -41,6 +48,8 @@ def save(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer | No
     _save(partial / "weights.safetensors", network.state_dict())
     if optimizer is not None:
         _save(partial / "optimizer.safetensors", _flat(optimizer))
+    if multipliers is not None:
+        _save(partial / "multipliers.safetensors", multipliers.state_dict())
     atomic.write_text(partial / "state.json", json.dumps({"format": FORMAT, **state}, indent=1))
     old = folder.with_name(f".{folder.name}.old")
     if folder.exists():  # else a save was killed between its renames, and the old one is all there is
@@ -75,8 +84,10 @@ def load(folder: Path) -> Checkpoint:
                 "Use the version of boundseg that environment.json of the run names.",
             )
         weights = load_file(folder / "weights.safetensors")
-        path = folder / "optimizer.safetensors"
-        optimizer = load_file(path) if path.is_file() else {}
+        optimizer, multipliers = (
+            load_file(path) if (path := folder / f"{name}.safetensors").is_file() else {}
+            for name in ("optimizer", "multipliers")
+        )
     except (OSError, ValueError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -85,7 +96,7 @@ def load(folder: Path) -> Checkpoint:
             str(folder),
             "Use the run's other checkpoint (best or last), or train again.",
         ) from error
-    return Checkpoint(weights, optimizer, state)
+    return Checkpoint(weights, optimizer, state, multipliers)
 
 
 def restore_weights(network: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:
@@ -97,6 +108,18 @@ def restore_weights(network: nn.Module, checkpoint: Checkpoint, folder: Path) ->
             f"the weights do not fit the network: {str(error).splitlines()[-1].strip()}",
             str(folder),
             "The config's network must be the one that was trained.",
+        ) from error
+
+
+def restore_multipliers(multipliers: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:
+    """Puts multipliers back; raises CheckpointError where they belong to other bounds."""
+    try:
+        multipliers.load_state_dict(checkpoint.multipliers)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the multipliers do not fit the training: {str(error).splitlines()[-1].strip()}",
+            str(folder),
+            "Resume with the cases and the constraints that the run began with.",
         ) from error
 
 

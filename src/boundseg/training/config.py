@@ -16,6 +16,7 @@ from boundseg.errors import ConfigError, Problem
 from boundseg.gated_crf import GatedCrf, Kernel
 from boundseg.nearest import did_you_mean
 from boundseg.training.constraint_config import ConstraintConfig
+from boundseg.training.method_config import METHODS, MethodConfig, PenaltyConfig
 from boundseg.training.section import Count, NotNegative, Positive, Section, Share
 
 
@@ -178,7 +179,7 @@ class Config(Section):
     data: DataConfig
     network: NetworkConfig = NetworkConfig()
     supervision: Annotated[list[SupervisionConfig], Field(min_length=1)]
-    method: Literal["penalty"] = "penalty"
+    method: MethodConfig = PenaltyConfig()
     regularise: RegulariseConfig = RegulariseConfig()
     training: TrainingConfig = TrainingConfig()
     selection: SelectionConfig = SelectionConfig()
@@ -252,7 +253,10 @@ def _override(content: dict[str, Any], text: str) -> None:
 
 def _problem(detail: Any, where: str) -> Problem:
     location: tuple[str | int, ...] = detail["loc"]
-    path = ".".join(map(str, location))
+    # pydantic names the kind of method as if it were a key
+    path = ".".join(
+        str(step) for i, step in enumerate(location) if not (step in METHODS and location[:i] == ("method",))
+    )
     if detail["type"] == "extra_forbidden":
         known = [field.alias or name for name, field in _section_at(location[:-1]).model_fields.items()]
         near = did_you_mean(str(location[-1]), known)
@@ -265,15 +269,18 @@ def _problem(detail: Any, where: str) -> Problem:
 
 def _section_at(location: Sequence[str | int]) -> type[BaseModel]:
     """The section of the config to which a location of pydantic's leads."""
-    section: type[BaseModel] = Config
+    sections: list[type[BaseModel]] = [Config]
     for step in location:
-        field = next((f for n, f in section.model_fields.items() if step in (n, f.alias)), None)
-        if field is not None:
-            section = _section_in(field.annotation) or section
-    return section
+        # the kind of a method is a step of its own
+        named = [
+            s for s in sections if "name" in s.model_fields and step in get_args(s.model_fields["name"].annotation)
+        ]
+        field = next((f for n, f in sections[0].model_fields.items() if step in (n, f.alias)), None)
+        sections = named or (_sections_in(field.annotation) if field is not None else []) or sections
+    return sections[0]
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
     if get_origin(annotation) in (list, Union, UnionType, Annotated):
-        return next((found for part in get_args(annotation) if (found := _section_in(part))), None)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+        return [found for part in get_args(annotation) for found in _sections_in(part)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

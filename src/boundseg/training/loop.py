@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from boundseg.data.augment import AUGMENTATIONS
 from boundseg.data.batches import batches, order
 from boundseg.data.dataset import Dataset
 from boundseg.errors import RunError
-from boundseg.losses import Objective
+from boundseg.losses import Lagrangian, Method, Objective, Penalties
 from boundseg.networks import build, final_bias
 from boundseg.training import checkpoint as checkpoints
 from boundseg.training.config import Config
@@ -74,12 +75,14 @@ def train(
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = _optimizer(network, config)
     model, optimizer = fabric.setup(network, optimizer)
-    objective = Objective(
-        dataset.ignore, teaching.constraints, settings.average, config.regularise.gated_crf_term(len(dataset.labels))
-    )
+    method = config.method.build(teaching.constraints, teaching.train, fabric.device)
+    gated_crf = config.regularise.gated_crf_term(len(dataset.labels))
+    objective = Objective(dataset.ignore, teaching.constraints, settings.average, gated_crf, method)
+    # epochs are judged by penalties: of held-out cases there are no multipliers, and a proposal is no yardstick
+    judged_by = replace(objective, method=Penalties())
     progress, first_epoch = Progress(), 0
     if resume:
-        progress, first_epoch = _restore(run, network, optimizer)
+        progress, first_epoch = _restore(run, network, optimizer, method)
     steps = len(order(teaching.train, config.data.batch, settings.batch_size))
 
     with display(settings.epochs, steps, first_epoch, quiet) as shown:
@@ -111,21 +114,31 @@ def train(
                 strength = teaching.strengths(settings.warm_up, epoch + step / steps)
                 logits = model(batch.images.contiguous(memory_format=layout))
                 loss = objective(
-                    logits, batch.labels, batch.bounds, batch.frame, batch.volumes, strength, t, batch.images
+                    logits,
+                    batch.labels,
+                    batch.bounds,
+                    batch.frame,
+                    batch.volumes,
+                    strength,
+                    t,
+                    batch.images,
+                    batch.rows,
                 )
                 optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss.total)
                 optimizer.step()
+                if isinstance(method, Lagrangian):
+                    method.ascend(teaching.constraints, loss.terms, batch.rows)
                 running.add(loss)
                 shown.step()
             row = {"epoch": float(epoch), "lr": lr, **running.means()}
-            row |= validate(model, teaching, objective, dataset, fabric.device, t)
+            row |= validate(model, teaching, judged_by, dataset, fabric.device, t)
             _require_finite(row, run)
             best = progress.update(epoch, _score(row, config), settings.schedule.patience)
             elapsed = time.perf_counter() - started
             row |= {"seconds": elapsed, "waiting": waited / elapsed}
             run.log_epoch(row)
-            _save(run, network, optimizer, progress, epoch, best)
+            _save(run, network, optimizer, method, progress, epoch, best)
             shown.epoch(row, best)
     waited_share = np.mean([row["waiting"] for row in run.metrics()])
     run.log(f"waited for data {waited_share:.2%} of the time")
@@ -179,13 +192,20 @@ def _require_finite(row: dict[str, float], run: Run) -> None:
 
 
 def _save(
-    run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, epoch: int, best: bool
+    run: Run,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    method: Method,
+    progress: Progress,
+    epoch: int,
+    best: bool,
 ) -> None:
     folder = run.folder / "checkpoints"
     if best:
         checkpoints.save(folder / "best", network, None, {"epoch": epoch})
     state = {"epoch": epoch, "progress": vars(progress), "rng": torch.get_rng_state().numpy().tobytes().hex()}
-    checkpoints.save(folder / "last", network, optimizer, state)
+    multipliers = method.multipliers if isinstance(method, Lagrangian) else None
+    checkpoints.save(folder / "last", network, optimizer, state, multipliers)
 
 
 def _continue(folder: Path | str, config: Config) -> Run:
@@ -214,9 +234,11 @@ def _differing(ours: Any, theirs: Any, key: str = "") -> list[str]:
     return [key] if ours != theirs else []
 
 
-def _restore(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Progress, int]:
+def _restore(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, method: Method) -> tuple[Progress, int]:
     last = run.checkpoint("last")
     checkpoints.restore_weights(network, last, run.folder)
     checkpoints.restore_optimizer(optimizer, last)
+    if isinstance(method, Lagrangian):
+        checkpoints.restore_multipliers(method.multipliers, last, run.folder)
     torch.set_rng_state(torch.frombuffer(bytearray.fromhex(last.state["rng"]), dtype=torch.uint8))
     return Progress(**last.state["progress"]), int(last.state["epoch"]) + 1

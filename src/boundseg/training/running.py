@@ -9,7 +9,7 @@ from boundseg.losses import Loss
 
 
 class Running:
-    """Means of the objective, the cross-entropy, every penalty and every share of kept bounds."""
+    """Means of the objective, the cross-entropy, every penalty, every share of kept bounds, and a method's figures."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -24,6 +24,8 @@ class Running:
         self._add("cross_entropy", loss.cross_entropy.detach(), one)
         if loss.gated_crf is not None:
             self._add("gated_crf", loss.gated_crf.detach(), one)
+        for name, (total, count) in loss.figures.items():
+            self._add(name, total.detach(), count)
         for name, term in loss.terms.items():
             total, count = term.bounds.total(term.cost.detach())
             self._add(f"penalty: {name}", total, count)

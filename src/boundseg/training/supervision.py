@@ -72,6 +72,7 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
     _require_apart(dataset, entry_of, held_out, config)
     _require_something_to_select_by(config, dataset, held_out)
     demands_of, boxes = demands_of_entries(config, dataset)
+    config.method.require([demand.constraint for of_entry in demands_of for demand in of_entry])
     last = len(config.supervision) - 1
     entries = entry_of | dict.fromkeys(held_out, last)
     wanted = [(case, _label_sets(config, dataset, case, index, case in held_out)) for case, index in entries.items()]

@@ -2,7 +2,18 @@
 
 from boundseg.constraints.projection.ascent import Stop, ascend
 from boundseg.constraints.projection.exact import project
+from boundseg.constraints.projection.linear_form import LinearForm, linear_form, require_linear
 from boundseg.constraints.projection.problem import fractional_form
 from boundseg.constraints.projection.proposal import Hardening, Proposal
 
-__all__ = ["Hardening", "Proposal", "Stop", "ascend", "fractional_form", "project"]
+__all__ = [
+    "Hardening",
+    "LinearForm",
+    "Proposal",
+    "Stop",
+    "ascend",
+    "fractional_form",
+    "linear_form",
+    "project",
+    "require_linear",
+]

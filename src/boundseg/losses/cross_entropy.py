@@ -1,0 +1,74 @@
+"""Cross-entropy over the labelled pixels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+Average = Literal["image", "batch", "sum"]
+
+
+def two_channels(logits: Float[Tensor, "B C *space"]) -> Float[Tensor, "B K *space"]:
+    """Logits with a channel per class, float32 at least; one channel ``x`` is read as ``(0, x)``."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+
+
+def partial_cross_entropy(
+    logits: Float[Tensor, "B C *space"],
+    labels: Integer[Tensor, "B *space"],
+    ignore: int = 255,
+    average: Average = "image",
+) -> Float[Tensor, ""]:
+    r"""Cross-entropy over the labelled pixels.
+
+    .. math:: H = \frac{1}{|L|} \sum_{i \in L} \frac{1}{|\Omega_i|} \sum_{p \in \Omega_i} -\log S_p^{y_p}
+
+    with :math:`\Omega_i` the labelled pixels of image i and :math:`L` the images that have any, so that an
+    image with 50 labelled pixels counts as much as one with 65,536. Kervadec et al. 2019, eq. 2, write the
+    plain sum (``average="sum"``); their code averages over the labelled pixels of the batch
+    (``average="batch"``); for a batch of one image that is the same as ours. Full supervision is the case in
+    which no pixel is ignored.
+
+    Args:
+        logits: Any number of classes; one channel ``x`` is read as the logits ``(0, x)``.
+        labels: Class indices, ``ignore`` where nothing is known.
+        ignore: The label that says so; every other value must be a class.
+        average: See above.
+
+    Returns:
+        Nats, as float32 (float64 if given that); 0 with zero gradient where no pixel is labelled.
+    """
+    logits = two_channels(logits)
+    labels = labels.long()
+    nats = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="none")
+    return averaged(nats, labels != ignore, average)
+
+
+def averaged(nats: Float[Tensor, "B *space"], there: Bool[Tensor, "B *space"], average: Average) -> Float[Tensor, ""]:
+    """A number per pixel, averaged over the pixels that are there; see :func:`partial_cross_entropy`.
+
+    Args:
+        nats: 0 elsewhere, or anything finite.
+        there: Which pixels count.
+        average: Over the pixels of an image and then the images that have any, over those of the batch, or not at all.
+    """
+    total, count = nats.where(there, 0).flatten(1).sum(1), there.flatten(1).sum(1)
+    if average == "sum":
+        return total.sum()
+    if average == "batch":
+        return total.sum() / count.sum().clamp(min=1)
+    return (total / count.clamp(min=1)).sum() / (count > 0).sum().clamp(min=1)
+
+
+def full_cross_entropy(logits: Float[Tensor, "B C *space"], target: Integer[Tensor, "B *space"]) -> Float[Tensor, ""]:
+    """Cross-entropy where every pixel is labelled: :func:`partial_cross_entropy` with nothing ignored.
+
+    Raises:
+        IndexError: A value of the target is no class (an ignore label among them).
+    """
+    return partial_cross_entropy(logits, target, ignore=-1)

@@ -1,0 +1,143 @@
+"""How constraints teach a network: by penalties or by multipliers here, by proposals in the next file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int, Integer
+from torch import Tensor
+
+from boundseg.constraints import Constraint, Frame, Groups, Multipliers, Scope, Term
+from boundseg.losses.cross_entropy import Average
+
+Rows = Mapping[Scope, Int[Tensor, " G"]]
+Figures = dict[str, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a batch is asked, and what was found.
+
+    Attributes:
+        logits: The network's output, a channel per class.
+        labels: Class indices and ``ignore``.
+        ignore: The label of pixels about which nothing is known.
+        constraints: Those for which the batch has bounds.
+        terms: What each found, by its name.
+        strengths: The factor on the weight of each, by its name, for a warm-up.
+        frame: Where the predicted voxels lie in their cases.
+        volumes: Which images are slices of one volume.
+        rows: Which of all slices, and of all volumes, those of the batch are.
+        average: How cross-entropies are averaged.
+    """
+
+    logits: Float[Tensor, "B K *space"]
+    labels: Integer[Tensor, "B *space"]
+    ignore: int
+    constraints: Sequence[Constraint]
+    terms: Mapping[str, Term]
+    strengths: Mapping[str, float]
+    frame: Frame
+    volumes: Groups | None
+    rows: Rows | None
+    average: Average
+
+    def factor(self, constraint: Constraint) -> float:
+        """The weight of a constraint, warm-up included."""
+        return constraint.weight * self.strengths[constraint.name]
+
+    def groups(self, scope: Scope) -> Groups:
+        """What belongs together for constraints of a scope."""
+        if scope == "volume" and self.volumes is not None:
+            return self.volumes
+        return Groups.each(len(self.logits), self.logits.device)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What constraints add to the loss, and totals and counts of what logs want to know."""
+
+    cost: Float[Tensor, ""]
+    figures: Figures = field(default_factory=dict)
+
+
+@runtime_checkable
+class Method(Protocol):
+    """Turns what constraints found into something to descend."""
+
+    @property
+    def descends_terms(self) -> bool:
+        """Whether gradients flow through the values and costs of the terms."""
+        ...
+
+    def __call__(self, asked: Asked) -> Taught:
+        """What a batch's constraints add to its loss."""
+        ...
+
+
+@dataclass(frozen=True)
+class Penalties:
+    r"""Each constraint's penalty: :math:`\sum_c \lambda_c \operatorname{mean}_{\text{known}} C_c` (the paper's)."""
+
+    descends_terms = True
+
+    def __call__(self, asked: Asked) -> Taught:
+        cost = asked.logits.new_zeros(())
+        for constraint in asked.constraints:
+            cost = cost + asked.factor(constraint) * asked.terms[constraint.name].mean
+        return Taught(cost)
+
+
+@dataclass(frozen=True)
+class Lagrangian:
+    """Multipliers in place of penalties: see :class:`~boundseg.constraints.Multipliers`.
+
+    Violations are measured by the unit of each term, so that the augmented form with c = 2 and multipliers of 0 is the
+    quadratic penalty of the same scale and weight. A loop calls :meth:`ascend` after its optimiser's step.
+
+    Args:
+        multipliers: One for every bound, under the constraints' names.
+        rate: η, by which violations are added to the multipliers.
+        coefficient: c of the augmented Lagrangian; None is the Lagrangian without it.
+    """
+
+    multipliers: Multipliers
+    rate: float
+    coefficient: float | None = None
+
+    descends_terms = True
+
+    def __call__(self, asked: Asked) -> Taught:
+        """Adds up the Lagrangian of every constraint, in place of its penalty.
+
+        Raises:
+            ValueError: The rows are not given.
+        """
+        cost = asked.logits.new_zeros(())
+        figures: Figures = {}
+        for constraint in asked.constraints:
+            name, term = constraint.name, asked.terms[constraint.name]
+            rows = self._rows(constraint, asked.rows)
+            priced = self.multipliers.cost(name, term.value, term.bounds, rows, term.unit, self.coefficient)
+            cost = cost + asked.factor(constraint) * term.bounds.mean(priced)
+            figures[f"multiplier: {name}"] = term.bounds.total(self.multipliers.of(name)[:, rows].amax(0))
+        return Taught(cost, figures)
+
+    def ascend(self, constraints: Sequence[Constraint], terms: Mapping[str, Term], rows: Rows) -> None:
+        """The dual step, with the values that the network's own step began from."""
+        for constraint in constraints:
+            if constraint.name in terms:
+                term = terms[constraint.name]
+                own = self._rows(constraint, rows)
+                self.multipliers.ascend(constraint.name, term.value, term.bounds, own, self.rate, term.unit)
+
+    @staticmethod
+    def _rows(constraint: Constraint, rows: Rows | None) -> Tensor:
+        if rows is None or constraint.scope not in rows:
+            raise ValueError(
+                f"multipliers of {constraint.name!r} belong to single {constraint.scope}s: give rows={{...}}, "
+                f"which says of each {constraint.scope} of the batch which one it is"
+            )
+        return rows[constraint.scope]

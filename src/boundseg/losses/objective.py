@@ -1,0 +1,138 @@
+"""The objective, which adds terms up and reports each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from boundseg.constraints import Bounds, Constraint, Frame, Groups, Memo, Term
+from boundseg.gated_crf import GatedCrf
+from boundseg.losses.cross_entropy import Average, partial_cross_entropy, two_channels
+from boundseg.losses.method import Asked, Figures, Method, Penalties, Rows
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The total to descend, and what it was made of.
+
+    Attributes:
+        total: The sum of everything, weighted.
+        cross_entropy: Over the labelled pixels.
+        terms: What each constraint found.
+        gated_crf: The energy per pixel, where it was asked for.
+        figures: Totals and counts of what the method has to tell beside the terms.
+    """
+
+    total: Float[Tensor, ""]
+    cross_entropy: Float[Tensor, ""]
+    terms: dict[str, Term]
+    gated_crf: Float[Tensor, ""] | None = None
+    figures: Figures = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Objective:
+    r"""Partial cross-entropy plus the weighted cost of every constraint.
+
+    .. math:: H + \rho \sum_c \lambda_c \, \operatorname{mean}_{\text{known}} C_c
+
+    with the constraints' penalties for C, or what another method puts in their place. There are no modes: what is not
+    labelled gives no cross-entropy, and what has no bounds gives no cost.
+
+    Args:
+        ignore: The label of pixels about which nothing is known.
+        constraints: What is asked of the prediction.
+        average: How the cross-entropy is averaged, see :func:`partial_cross_entropy`.
+        gated_crf: Neighbours that look alike should be of one class; left out, nothing is said of neighbours.
+        method: How constraints teach: :class:`Penalties`, :class:`Lagrangian` or :class:`Proposals`.
+    """
+
+    ignore: int = 255
+    constraints: Sequence[Constraint] = ()
+    average: Average = "image"
+    gated_crf: GatedCrf | None = None
+    method: Method = field(default_factory=Penalties)
+
+    def __post_init__(self) -> None:
+        names = [constraint.name for constraint in self.constraints]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two constraints are called {twice[0]!r}: bounds go by names, give each its own")
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "B C *space"],
+        labels: Integer[Tensor, "B *space"],
+        bounds: Mapping[str, Bounds],
+        frame: Frame | None = None,
+        volumes: Groups | None = None,
+        strength: float | Mapping[str, float] = 1.0,
+        t: float | Tensor = 5.0,
+        images: Float[Tensor, "B channels *space"] | None = None,
+        rows: Rows | None = None,
+    ) -> Loss:
+        """Loss of one batch.
+
+        Args:
+            logits: The network's output.
+            labels: Class indices and ``ignore``.
+            bounds: For each constraint's name, bounds ``[G, R]`` of its groups and regions; a constraint
+                that is not named knows nothing here and costs nothing.
+            frame: Where the predicted voxels lie in their cases.
+            volumes: Which images are slices of one volume; needed by constraints of scope ``volume``.
+            strength: The factor ρ on all constraints, or on each by its name, for a warm-up.
+            t: The steepness of log-barriers, which grows by a schedule.
+            images: What the network saw, for the gated CRF.
+            rows: For multipliers: which of all slices (``slice``), and of all volumes, those of the batch are.
+
+        Raises:
+            ValueError: Bounds of no constraint here, a constraint that speaks of volumes where the batch does not say
+                which images form one, no images for the gated CRF, no rows for multipliers, or constraints that are
+                not linear for proposals.
+        """
+        cross_entropy = partial_cross_entropy(logits, labels, self.ignore, self.average)
+        asked = [constraint for constraint in self.constraints if constraint.name in bounds]
+        if len(asked) < len(bounds):
+            known = [constraint.name for constraint in self.constraints]
+            unknown = next(name for name in bounds if name not in known)
+            raise ValueError(
+                f"there are bounds for {unknown!r}, which is no constraint here: {', '.join(known) or 'none'}"
+            )
+        logits = two_channels(logits)
+        frame = frame or Frame.plain(len(logits), logits.ndim - 2, logits.device)
+        probs = logits.softmax(1) if asked or self.gated_crf else logits
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.method.descends_terms):
+            terms = self._terms(asked, probs, bounds, frame, volumes, t)
+        strengths = {c.name: strength[c.name] if isinstance(strength, Mapping) else strength for c in asked}
+        taught = self.method(
+            Asked(logits, labels, self.ignore, asked, terms, strengths, frame, volumes, rows, self.average)
+        )
+        total = cross_entropy + taught.cost
+        if self.gated_crf is None:
+            return Loss(total, cross_entropy, terms, None, taught.figures)
+        if images is None:
+            raise ValueError("the gated CRF compares images: give images=…")
+        energy = self.gated_crf(probs, images, (frame.weight > 0).expand_as(probs[:, 0]))
+        return Loss(total + self.gated_crf.weight * energy, cross_entropy, terms, energy, taught.figures)
+
+    @staticmethod
+    def _terms(
+        asked: Sequence[Constraint],
+        probs: Tensor,
+        bounds: Mapping[str, Bounds],
+        frame: Frame,
+        volumes: Groups | None,
+        t: float | Tensor,
+    ) -> dict[str, Term]:
+        terms: dict[str, Term] = {}
+        memo: Memo = {}  # of one batch: constraints that need the same sums share them
+        for constraint in asked:
+            if constraint.scope == "volume" and volumes is None:
+                raise ValueError(f"the constraint {constraint.name!r} speaks of volumes: give volumes=Groups(…)")
+            groups = volumes if constraint.scope == "volume" else None
+            terms[constraint.name] = constraint(probs, bounds[constraint.name], frame, groups, t, memo)
+        return terms
