@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from boundseg.data.histogram import figure, histogram, quantiles, side_by_side
@@ -15,6 +15,8 @@ numbers = st.one_of(st.integers(0, 10**7), st.floats(0, 1e6), st.floats(-1e3, 1e
 
 
 @given(st.lists(numbers, min_size=1, max_size=300), st.integers(1, 20))
+@example([2.2e-313], 1)
+@example([0.0, 5e-324], 20)
 def test_every_value_lies_in_one_bin(values: list[float], bins: int) -> None:
     found = histogram(np.array(values), bins)
     assert found.counts.sum() == len(values)

@@ -42,6 +42,9 @@ class Histogram:
         ]
 
 
+TINY = 1e-290  # of a bin's width: smaller numbers have no reciprocal in float64
+
+
 def histogram(values: Real[np.ndarray, " n"], bins: int = 12) -> Histogram:
     """Counts values in at most about ``bins`` bins, whose edges are multiples of 1, 2, 2.5 or 5 times a power of ten.
 
@@ -59,7 +62,7 @@ def histogram(values: Real[np.ndarray, " n"], bins: int = 12) -> Histogram:
         raise ValueError("a histogram needs one or more values, all of them finite")
     low, high = float(values.min()), float(values.max())
     most = float(np.percentile(values, 99, method="higher"))
-    step, per = _round_step((most - low or abs(high) or 1) / bins)
+    step, per = _round_step(max((most - low or abs(high) or 1) / bins, TINY))
     first, last = _place(low, step, per), _place(most, step, per) + 1
     multiples = list(range(first, last + 1))
     if (end := _place(high, step, per) + 1) > last:
