@@ -67,3 +67,59 @@ def test_two_ranks_step_as_one() -> None:
             assert [process.exitcode for process in processes] == [0, 0]
         """
     )
+
+
+def test_multipliers_of_two_ranks_come_together() -> None:
+    """Slices are raised by the rank that saw them, a volume that lies on both ranks by both alike."""
+    run_plain(
+        """
+        import tempfile
+
+        import torch
+        import torch.distributed as dist
+        import torch.multiprocessing as mp
+
+        from boundseg.constraints import Bounds, Multipliers
+
+        SLICES = {0: [0, 3], 1: [1, 4]}  # of five
+
+
+        def sum_up(tensor):
+            total = tensor.clone()
+            dist.all_reduce(total)
+            return total
+
+
+        def epoch(multipliers, ranks):
+            for rank in ranks:
+                slices = torch.tensor(SLICES[rank])
+                values = slices[:, None].float()
+                multipliers.ascend("slices", values, Bounds.at_most(torch.zeros(2, 1)), slices, rate=1.0)
+            volume = torch.tensor([2])
+            multipliers.ascend("volumes", torch.ones(1, 1), Bounds.at_most(torch.zeros(1, 1)), volume, rate=1.0)
+
+
+        def rank(number, file):
+            dist.init_process_group("gloo", init_method=f"file://{file}", rank=number, world_size=2)
+            shapes = {"slices": (5, 1), "volumes": (3, 1)}
+            ours, alone = Multipliers(shapes), Multipliers(shapes)
+            for _ in range(3):
+                epoch(ours, [number])
+                ours.merge(sum_up)
+                epoch(alone, [0, 1])
+            for name in shapes:
+                assert torch.equal(ours.of(name), alone.of(name)), (name, ours.of(name), alone.of(name))
+            assert ours.of("slices")[1, :, 0].tolist() == [0, 3, 0, 9, 12]
+            dist.destroy_process_group()
+
+
+        torch.set_num_threads(1)
+        with tempfile.TemporaryDirectory() as folder:
+            processes = [mp.get_context("fork").Process(target=rank, args=(n, f"{folder}/met")) for n in (0, 1)]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join()
+            assert [process.exitcode for process in processes] == [0, 0]
+        """
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -40,11 +40,11 @@ class Multipliers(nn.Module):
         self._place = {name: index for index, name in enumerate(shapes)}
         for name, shape in shapes.items():
             self.register_buffer(self._buffer(name), torch.zeros(2, *shape))
+            self.register_buffer(self._raised(name), torch.zeros(shape[0], dtype=torch.bool), persistent=False)
 
     def of(self, name: str) -> Float[Tensor, "2 N *values"]:
         """The multipliers of a constraint: of lower sides, then of upper ones."""
-        buffer: Tensor = getattr(self, self._buffer(name))
-        return buffer
+        return self.get_buffer(self._buffer(name))
 
     def cost(
         self,
@@ -101,9 +101,30 @@ class Multipliers(nn.Module):
         for side, (violation, known) in zip(multipliers, _violations(value, bounds, scale), strict=True):
             raised = (side[rows] + rate * violation).relu()
             side[rows] = raised.where(known, side[rows])
+        self.get_buffer(self._raised(name))[rows] = True
+
+    @torch.no_grad()
+    def merge(self, add: Callable[[Tensor], Tensor]) -> None:
+        """Brings the multipliers of several ranks together: each row is that of the ranks that raised it since then.
+
+        Ranks that hold the same volume have raised it by the same violation; what no rank raised stays as it is. To be
+        called by all ranks, once an epoch or more often.
+
+        Args:
+            add: Adds a tensor up over the ranks and returns the sum.
+        """
+        for name in self._place:
+            multipliers, raised = self.of(name), self.get_buffer(self._raised(name))
+            by = raised.to(multipliers.dtype).reshape(1, -1, *([1] * (multipliers.ndim - 2)))
+            ranks, total = add(by), add(multipliers * by)
+            multipliers.copy_(torch.where(ranks > 0, total / ranks.clamp(min=1), multipliers))
+            raised.zero_()
 
     def _buffer(self, name: str) -> str:
         return f"multipliers_{self._place[name]}"
+
+    def _raised(self, name: str) -> str:
+        return f"raised_{self._place[name]}"
 
 
 def _violations(value: Tensor, bounds: Bounds, scale: float | Tensor) -> list[tuple[Tensor, Tensor]]:
