@@ -12,7 +12,9 @@ from scipy.optimize import linprog, minimize
 from torch import Tensor
 
 from boundseg.constraints import Bounds, Frame, Groups, Size
-from boundseg.constraints.projection import Proposal, fractional_form, project
+from boundseg.constraints.projection import Proposal, fractional_form, problem, project
+from boundseg.constraints.projection.proposal import measured
+from boundseg.constraints.projection.several import Sides
 
 from ..plain import run_plain
 
@@ -162,6 +164,54 @@ def test_keeps_them_on_a_hundred_more_large_images(first: int) -> None:
     for seed in range(first, first + 20):
         case = random_case(seed, (256, 256), 1)
         assert_optimal(case, case.project())
+
+
+def alike(case: Case) -> Case:
+    """The same, where every voxel counts once: a witness shows that its bounds can be kept."""
+    case = replace(case, weight=torch.ones_like(case.weight), potentials=None)
+    sums = case.sums(held_at_seeds((case.logits / 2).softmax(1), case.labels))
+    loose = 0.2 * sums * (torch.arange(sums.shape[1]) % 3)
+    lower = (sums - loose).where(case.bounds.lower.isfinite(), -INFINITE)
+    return replace(case, bounds=Bounds(lower, (sums + loose).where(case.bounds.upper.isfinite(), INFINITE)))
+
+
+@pytest.mark.parametrize("space", [None, (96, 100)])
+def test_voxels_that_count_alike_have_a_faster_way_to_the_same_end(
+    space: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a frame, exponentials are taken once; with one of ones, in every pass. Extreme logits among them."""
+    monkeypatch.setattr(problem, "CACHED", 1)  # several parts even of small images
+    extreme = 0
+    for seed in range(1000, 1012 if space else 1100):
+        case = alike(random_case(seed, space))
+        found = project(case.logits, case.bounds, case.regions, groups=case.groups, labels=case.labels)
+        assert_optimal(case, found)
+        torch.testing.assert_close(found.value, case.project().value, rtol=1e-6, atol=1e-5)
+        extreme += float(case.logits.abs().max()) == 50
+    assert extreme >= 2
+
+
+@pytest.mark.parametrize("frame", [None, Frame(torch.ones(2, 96, 100))])
+def test_parts_add_up_to_the_whole(frame: Frame | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.nn.functional.interpolate(prediction(2, 4, scale=5), (96, 100), mode="bilinear")
+    sizes = logits.softmax(1).sum((2, 3))[:, 1:]
+    found = []
+    for cached in (2**30, 1):
+        monkeypatch.setattr(problem, "CACHED", cached)
+        found.append(project(logits, Bounds(0.5 * sizes, 0.7 * sizes), [(1,), (2,), (3,)], frame=frame))
+    assert len(problem.blocks(logits.flatten(2))) == 5
+    torch.testing.assert_close(found[0].probs, found[1].probs, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found[0].multipliers, found[1].multipliers, rtol=1e-9, atol=1e-12)
+
+
+def test_solver_and_proposal_measure_the_same_residual() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sizes, middle, nu, seeded = (30 * torch.randn(4, 200, 3, generator=generator, dtype=torch.float64)).unbind(0)
+    lower, upper = middle.where(nu > -20, -INFINITE), (middle + 5).where(nu < 20, INFINITE)
+    nu = nu.where(lower.isfinite() & upper.isfinite(), 0).where(nu.abs() > 5, 0)
+    whole = Bounds(lower + seeded, upper + seeded)
+    expected = measured(sizes + seeded, nu, whole)
+    torch.testing.assert_close(Sides.of(Bounds(lower, upper), seeded).residual(sizes, nu), expected)
 
 
 def oracle(case: Case) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from boundseg.constraints.bounds import Bounds
 from boundseg.constraints.frame import Frame
 from boundseg.constraints.groups import Groups
 from boundseg.constraints.projection.one import solve_one
-from boundseg.constraints.projection.problem import Borders, Cells, Linear
+from boundseg.constraints.projection.problem import Borders, Cells, Linear, blocks, softmax_
 from boundseg.constraints.projection.proposal import Proposal, measured
 from boundseg.constraints.projection.several import solve_several
 
@@ -67,8 +67,8 @@ def project(
     :mod:`~boundseg.constraints.projection.several`. Both treat all groups at once; groups that are done stand
     still.
     Sums are in float64 where the device has it. Nothing is read by the host except, every fourth iteration, whether all
-    groups are done (the CPU, for which it is free, looks more often); compiled code reads nothing and makes all
-    ``max_iterations``.
+    groups are done (the CPU, for which it is free, looks more often, and leaves out what is not needed then); compiled
+    code reads nothing and makes all ``max_iterations``.
 
     **Borders.** A bound at the end of what can be reached, such as [0, 0], has its solution at
     :math:`\nu = \pm\infty`: the class is masked out, exactly. One beyond it gets the closest that can be had and is
@@ -131,7 +131,7 @@ def assemble(logits: Tensor, cells: Cells, allowed: Tensor | None, multipliers: 
     dtype = logits.dtype if logits.dtype == torch.float64 else torch.float32
     asked = cells.asked
     own = multipliers[asked.groups.index]
-    shifted = list(logits.to(dtype).unbind(1))
+    shifts: list[Tensor] = [cells.factor[:, 0]] * logits.shape[1]
     zero = cells.factor.new_zeros(1, 1)
     for number, (cell, held) in enumerate(zip(cells.classes, zip(*cells.member, strict=True), strict=True)):
         shift = zero
@@ -150,8 +150,11 @@ def assemble(logits: Tensor, cells: Cells, allowed: Tensor | None, multipliers: 
             shift = torch.where(raised, -torch.inf, shift)
         shift = shift.to(dtype)
         for k in cell:
-            shifted[k] = shifted[k] + shift.where(shift != torch.inf, 0)
-    probs = torch.stack(shifted, 1).softmax(1)
+            shifts[k] = shift.masked_fill(shift == torch.inf, 0)
+    widest = max(shift.shape[1] for shift in shifts)
+    probs = logits.to(dtype) + torch.stack([shift.expand(len(logits), widest) for shift in shifts], 1)
+    for part in blocks(probs):
+        softmax_(probs[:, :, part])
     if asked.labels is None:
         return probs
     seeded = torch.zeros_like(probs).scatter_(1, asked.labels.clamp(min=0).unsqueeze(1), 1)

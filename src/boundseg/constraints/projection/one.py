@@ -40,9 +40,9 @@ class Margin:
     @classmethod
     def of(cls, cells: Cells) -> Margin:
         """Of cells that are two: in the region, and out of it."""
-        inside, outside = cells.rows if cells.member[0][0] else cells.rows[::-1]
-        x = inside - outside
         factor = cells.constraint_factor(0)
+        region = int(not cells.member[0][0])
+        x = cells.logits[:, region].to(factor.dtype) - cells.logits[:, 1 - region]
         offset = torch.zeros_like(cells.lower[:, 0])
         if not cells.shared:
             offset = cells.add(factor.clamp(max=0).sum(1))

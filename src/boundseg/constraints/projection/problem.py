@@ -15,6 +15,8 @@ from boundseg.constraints.groups import Groups
 
 Regions = tuple[tuple[int, ...], ...]
 
+CACHED = 2**18  # numbers: 2 MiB in float64; in smaller parts, calls cost more than they save
+
 
 def fractional_form(
     potential: Float[Tensor, "B *space"], bounds: Bounds, groups: Groups | None = None
@@ -141,7 +143,7 @@ class Cells:
         asked: What it came from.
         classes: The classes of each of the C cells.
         member: [J][C]: whether a region holds a cell.
-        rows: [C] of [B, P], the logits of each cell.
+        logits: [B, C, P], of each cell; as they came where every class is a cell, else in the dtype of ``factor``.
         factor: [B, 1, P or 1] where every constraint weighs the voxels alike and none negatively, else [B, J, P];
             0 at seeds and in padding. The factor of a constraint is this times ``gain``.
         gain: [B, J].
@@ -153,7 +155,7 @@ class Cells:
     asked: Linear
     classes: Regions
     member: tuple[tuple[bool, ...], ...]
-    rows: tuple[Tensor, ...]
+    logits: Tensor
     factor: Tensor
     gain: Tensor
     seeded: Tensor
@@ -163,12 +165,7 @@ class Cells:
     @classmethod
     def of(cls, logits: Float[Tensor, "B K P"], asked: Linear) -> Cells:
         """Gathers the classes of each cell by log-sum-exp, in the dtype of ``asked.weight``."""
-        dtype = asked.weight.dtype
         classes = asked.cells(logits.shape[1])
-        rows = [
-            logits[:, cell[0]].to(dtype) if len(cell) == 1 else logits[:, list(cell)].to(dtype).logsumexp(1)
-            for cell in classes
-        ]
         factor, gain = asked.weight.unsqueeze(1), asked.per_voxel
         if asked.potentials is not None:
             factor, gain = factor * asked.potentials * gain.unsqueeze(2), torch.ones_like(gain)
@@ -185,7 +182,7 @@ class Cells:
             asked,
             classes,
             tuple(tuple(cell[0] in region for cell in classes) for region in asked.regions),
-            tuple(rows),
+            _gathered(logits, classes, asked.weight.dtype),
             factor,
             gain,
             seeded,
@@ -209,6 +206,35 @@ class Cells:
     def add(self, sums: Tensor) -> Tensor:
         """Adds what the images of each group have."""
         return self.asked.groups.add(sums)
+
+
+def _gathered(logits: Tensor, classes: Regions, dtype: torch.dtype) -> Tensor:
+    if len(classes) == logits.shape[1]:  # numbered by first appearance: each class is the cell of its own number
+        return logits
+    gathered = logits.new_empty(len(logits), len(classes), logits.shape[2], dtype=dtype)
+    for number, cell in enumerate(classes):
+        gathered[:, number] = logits[:, cell[0]] if len(cell) == 1 else logits[:, list(cell)].to(dtype).logsumexp(1)
+    return gathered
+
+
+def blocks(x: Float[Tensor, "B C P"]) -> list[slice]:
+    """Voxels in parts, so that what is made of them stays small; on other devices than a CPU all at once.
+
+    A large temporary's memory, given back to the system and asked for anew, costs a CPU more than the arithmetic.
+    """
+    batch, classes, voxels = x.shape
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return [slice(0, voxels)]
+    step = max(CACHED // max(batch * classes, 1), 2048)
+    return [slice(first, first + step) for first in range(0, voxels, step)]
+
+
+def softmax_(x: Float[Tensor, "B C P"]) -> Float[Tensor, "B 1 P"]:
+    """Softmax of the second axis, in place; returns its log-sum-exp."""
+    top = x.amax(1, keepdim=True)
+    total = x.sub_(top).exp_().sum(1, keepdim=True)
+    x.div_(total)
+    return total.log_().add_(top)
 
 
 def _within(labels: Tensor, region: tuple[int, ...], factor: Tensor) -> Tensor:
@@ -246,7 +272,7 @@ class Borders:
         """
         # without potentials all factors are >= 0, so that voxels can be added up first
         shared = cells.shared
-        totals = cells.factor.sum(2, keepdim=True) * (cells.rows[0].shape[1] / cells.factor.shape[2])
+        totals = cells.factor.sum(2, keepdim=True) * (cells.logits.shape[2] / cells.factor.shape[2])
         regions = len(cells.member)
         allowed = torch.ones_like(totals if shared else cells.factor[:, :1], dtype=torch.bool)
         allowed = allowed.expand(-1, len(cells.classes), -1)
