@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from boundseg.training import loop
 from boundseg.training.loop import train
 from boundseg.training.run import Run
 
@@ -43,3 +46,20 @@ def trained(shelf: dict[str, Run], request: pytest.FixtureRequest) -> Run:
 def trained_on_crops(shelf: dict[str, Run], request: pytest.FixtureRequest) -> Run:
     """The same, on centre crops of 16 x 16."""
     return _trained("cropped", shelf, request, size=[16, 16], fit="crop")
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Interrupts the next training at the end of the epoch after so many, before anything of it is written."""
+
+    def interrupt(epochs: int) -> None:
+        validate, calls = loop.validate, iter(range(100))
+
+        def interrupted(*arguments: Any) -> Any:
+            if next(calls) == epochs:
+                raise KeyboardInterrupt
+            return validate(*arguments)
+
+        monkeypatch.setattr(loop, "validate", interrupted)
+
+    return interrupt
