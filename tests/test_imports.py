@@ -28,6 +28,7 @@ ROOMS = [
     "data",
     "inference",
     "evaluation",
+    "benchmark",
     "training",
     "report",
     "demo",
@@ -44,6 +45,7 @@ ONLY: dict[str, set[str]] = {
     "networks": {"errors", "nearest"},
     "data": {"errors", "nearest", "constraints"},
     "evaluation": {"errors"},
+    "benchmark": {"errors", "nearest", "constraints", "losses", "networks"},
     "terminal": set(),
     "report": {"errors", "data", "evaluation", "training.run", "__version__"},
 }

@@ -141,6 +141,7 @@ class RunDescription:
             "grid": _grid(config),
             "network": f"{_network(config)}: {count}",
             **taught,
+            "method": _method(config),
             "training": _training(config),
             "selection": f"by {config.selection.by}, on {config.selection.cases}",
             "epochs": self._epochs(),
@@ -346,6 +347,12 @@ def _grid(config: Config) -> str:
     complete = ", ".join(f"{name} but for {share:.0%}" for name, share in data.complete.items())
     whole = f", declared to hold {complete}" if complete else ""
     return f"{data.size[0]} x {data.size[1]} px{spacing}, fit: {data.fit}{whole}; intensity: {data.intensity}"
+
+
+def _method(config: Config) -> str:
+    content = config.method.model_dump()
+    options = ", ".join(f"{key} {value}" for key, value in content.items() if key != "name" and value is not None)
+    return config.method.name + (f" ({options})" if options else "")
 
 
 def _training(config: Config) -> str:
