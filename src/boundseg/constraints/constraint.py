@@ -216,7 +216,7 @@ class Constraint:
                 # float32: squares of probabilities vanish in half precision
                 powers = at_least_float32(probs).pow(self.sharpness)
                 probs = powers / powers.sum(1, keepdim=True).clamp(min=torch.finfo(powers.dtype).tiny)
-            memo[key] = None, torch.stack([_union(probs, classes) for classes in self.regions], dim=1)
+            memo[key] = None, _unions(probs, self.regions)
         return memo[key][1]
 
     def _own(self, frame: Frame) -> Frame:
@@ -288,8 +288,11 @@ def _as_tuples(name: str, regions: Sequence[Sequence[int]]) -> tuple[tuple[int, 
     return tuple(tuple(region) for region in regions)
 
 
-def _union(probs: Tensor, classes: tuple[int, ...]) -> Tensor:
-    return probs[:, classes[0]] if len(classes) == 1 else probs[:, list(classes)].sum(1)
+def _unions(probs: Tensor, regions: tuple[tuple[int, ...], ...]) -> Tensor:
+    first = regions[0][0]
+    if regions == tuple((first + i,) for i in range(len(regions))):
+        return probs[:, first : first + len(regions)]  # neighbours, as usual: nothing is copied
+    return torch.stack([probs[:, r[0]] if len(r) == 1 else probs[:, list(r)].sum(1) for r in regions], dim=1)
 
 
 def _like(rows: Tensor, value: Tensor) -> Tensor:

@@ -43,9 +43,15 @@ def partial_cross_entropy(
     Returns:
         Nats, as float32 (float64 if given that); 0 with zero gradient where no pixel is labelled.
     """
-    logits = two_channels(logits)
+    return of_log_probs(two_channels(logits).log_softmax(1), labels, ignore, average)
+
+
+def of_log_probs(
+    log_probs: Float[Tensor, "B K *space"], labels: Integer[Tensor, "B *space"], ignore: int, average: Average
+) -> Float[Tensor, ""]:
+    """:func:`partial_cross_entropy` of probabilities whose logarithm is there already."""
     labels = labels.long()
-    nats = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="none")
+    nats = F.nll_loss(log_probs, labels, ignore_index=ignore, reduction="none")
     return averaged(nats, labels != ignore, average)
 
 
@@ -53,11 +59,11 @@ def averaged(nats: Float[Tensor, "B *space"], there: Bool[Tensor, "B *space"], a
     """A number per pixel, averaged over the pixels that are there; see :func:`partial_cross_entropy`.
 
     Args:
-        nats: 0 elsewhere, or anything finite.
+        nats: 0 where a pixel does not count.
         there: Which pixels count.
         average: Over the pixels of an image and then the images that have any, over those of the batch, or not at all.
     """
-    total, count = nats.where(there, 0).flatten(1).sum(1), there.flatten(1).sum(1)
+    total, count = nats.flatten(1).sum(1), there.flatten(1).sum(1)
     if average == "sum":
         return total.sum()
     if average == "batch":

@@ -22,6 +22,7 @@ class Asked:
 
     Attributes:
         logits: The network's output, a channel per class.
+        log_probs: Their log-softmax.
         labels: Class indices and ``ignore``.
         ignore: The label of pixels about which nothing is known.
         constraints: Those for which the batch has bounds.
@@ -34,6 +35,7 @@ class Asked:
     """
 
     logits: Float[Tensor, "B K *space"]
+    log_probs: Float[Tensor, "B K *space"]
     labels: Integer[Tensor, "B *space"]
     ignore: int
     constraints: Sequence[Constraint]

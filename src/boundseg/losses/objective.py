@@ -11,7 +11,7 @@ from torch import Tensor
 
 from boundseg.constraints import Bounds, Constraint, Frame, Groups, Memo, Term
 from boundseg.gated_crf import GatedCrf
-from boundseg.losses.cross_entropy import Average, partial_cross_entropy, two_channels
+from boundseg.losses.cross_entropy import Average, of_log_probs, two_channels
 from boundseg.losses.method import Asked, Figures, Method, Penalties, Rows
 
 
@@ -94,7 +94,6 @@ class Objective:
                 which images form one, no images for the gated CRF, no rows for multipliers, or constraints that are
                 not linear for proposals.
         """
-        cross_entropy = partial_cross_entropy(logits, labels, self.ignore, self.average)
         asked = [constraint for constraint in self.constraints if constraint.name in bounds]
         if len(asked) < len(bounds):
             known = [constraint.name for constraint in self.constraints]
@@ -104,12 +103,14 @@ class Objective:
             )
         logits = two_channels(logits)
         frame = frame or Frame.plain(len(logits), logits.ndim - 2, logits.device)
-        probs = logits.softmax(1) if asked or self.gated_crf else logits
+        log_probs = logits.log_softmax(1)
+        cross_entropy = of_log_probs(log_probs, labels, self.ignore, self.average)
+        probs = log_probs.exp() if asked or self.gated_crf else log_probs
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.method.descends_terms):
             terms = self._terms(asked, probs, bounds, frame, volumes, t)
         strengths = {c.name: strength[c.name] if isinstance(strength, Mapping) else strength for c in asked}
         taught = self.method(
-            Asked(logits, labels, self.ignore, asked, terms, strengths, frame, volumes, rows, self.average)
+            Asked(logits, log_probs, labels, self.ignore, asked, terms, strengths, frame, volumes, rows, self.average)
         )
         total = cross_entropy + taught.cost
         if self.gated_crf is None:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from boundseg.constraints import Groups
 from boundseg.constraints.projection import Hardening, LinearForm, Proposal, Stop, ascend, linear_form, project
-from boundseg.losses.cross_entropy import averaged, partial_cross_entropy
+from boundseg.losses.cross_entropy import averaged, of_log_probs
 from boundseg.losses.method import Asked, Taught
 
 Solver = Literal["exact", "ascent"]
@@ -41,6 +40,7 @@ class Proposals:
         stop: Of the ascent.
         step: Of the ascent.
         iterations: Of the ascent, at most.
+        tolerance: Of the exact solver: the residual at which an image is done.
         weight: w.
 
     Raises:
@@ -52,6 +52,7 @@ class Proposals:
     stop: Stop = "never"
     step: float = 5e-5
     iterations: int = 500
+    tolerance: float = 1e-5
     weight: float = 1.0
 
     descends_terms = False
@@ -115,6 +116,7 @@ class Proposals:
                 labels=asked.labels,
                 ignore=asked.ignore,
                 potentials=form.potentials,
+                tolerance=self.tolerance,
             )
         if len(form.regions) > 1:
             raise ValueError(f"the ascent takes one bounded region, and there are {len(form.regions)}: use exact")
@@ -137,6 +139,6 @@ class Proposals:
         here = inside & taught.reshape(-1, *([1] * (inside.ndim - 1)))
         if self.targets != "soft":
             labels = proposal.harden(self.targets).where(here, UNTAUGHT)
-            return partial_cross_entropy(asked.logits, labels, UNTAUGHT, asked.average)
-        nats = F.cross_entropy(asked.logits, proposal.probs.to(asked.logits.dtype), reduction="none")
-        return averaged(nats, here, asked.average)
+            return of_log_probs(asked.log_probs, labels, UNTAUGHT, asked.average)
+        nats = -(asked.log_probs * proposal.probs).sum(1)
+        return averaged(nats.where(here, 0), here, asked.average)

@@ -79,7 +79,7 @@ class ProposalsConfig(Section):
 
     def build(self, constraints: Sequence[Constraint], cases: Sequence[TaughtCase], device: torch.device) -> Method:
         """The method itself."""
-        return Proposals(self.solver, self.targets, self.stop, self.step, self.iterations, self.weight)
+        return Proposals(self.solver, self.targets, self.stop, self.step, self.iterations, weight=self.weight)
 
 
 class _OfMultipliers(Section):

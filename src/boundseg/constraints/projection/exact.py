@@ -16,6 +16,8 @@ from boundseg.constraints.projection.problem import Borders, Cells, Linear, bloc
 from boundseg.constraints.projection.proposal import Proposal, measured
 from boundseg.constraints.projection.several import solve_several
 
+MASK = 1e30  # as good as infinity in a softmax, and 0 times it is 0
+
 
 @torch.no_grad()
 def project(
@@ -129,33 +131,53 @@ def assemble(logits: Tensor, cells: Cells, allowed: Tensor | None, multipliers: 
         multipliers: [G, J].
     """
     dtype = logits.dtype if logits.dtype == torch.float64 else torch.float32
-    asked = cells.asked
-    own = multipliers[asked.groups.index]
-    shifts: list[Tensor] = [cells.factor[:, 0]] * logits.shape[1]
-    zero = cells.factor.new_zeros(1, 1)
+    own = multipliers[cells.asked.groups.index]
+    if cells.shared:
+        shift = _shift_of_classes(cells, allowed, own).to(dtype)
+        probs = torch.addcmul(logits.to(dtype), shift.unsqueeze(2), cells.factor.to(dtype))
+    else:
+        probs = logits.to(dtype) + _shift_of_voxels(cells, allowed, own, logits.shape[1]).to(dtype)
+    for part in blocks(probs):
+        softmax_(probs[:, :, part])
+    labels = cells.asked.labels
+    if labels is None:
+        return probs
+    seeded = labels.unsqueeze(1) == torch.arange(probs.shape[1], device=labels.device)[:, None]
+    return torch.where((labels < 0).unsqueeze(1), probs, seeded.to(dtype))
+
+
+def _shift_of_classes(cells: Cells, allowed: Tensor | None, own: Tensor) -> Float[Tensor, "B K"]:
+    """What is added to the logits of each class, times the factor that all constraints have in common."""
+    member = cells.membership()
+    finite = own.where(own.isfinite(), 0)
+    shift = ((finite * cells.gain).unsqueeze(1) @ member).squeeze(1)
+    if allowed is None:
+        # a softmax has no use for +inf: the other cell is masked out instead
+        forbidden = torch.where(member[0] > 0, own == -torch.inf, own == torch.inf)
+    else:
+        forbidden = ~allowed[:, :, 0]
+    shift = shift.masked_fill(forbidden, -MASK)
+    cell_of = {k: number for number, cell in enumerate(cells.classes) for k in cell}
+    return shift[:, [cell_of[k] for k in range(len(cell_of))]]
+
+
+def _shift_of_voxels(cells: Cells, allowed: Tensor | None, own: Tensor, classes: int) -> Float[Tensor, "B K P"]:
+    """What is added to each logit, where every constraint weighs the voxels in its own way."""
+    shifts: list[Tensor] = [cells.factor[:, 0]] * classes
+    weighted = (cells.factor != 0).any(1)
     for number, (cell, held) in enumerate(zip(cells.classes, zip(*cells.member, strict=True), strict=True)):
-        shift = zero
+        shift = torch.zeros_like(cells.factor[:, 0])
         for j, inside in enumerate(held):
             if inside:
                 factor = cells.constraint_factor(j)
                 # 0 times infinity: voxels without weight stay as they are
                 shift = shift + torch.where(factor == 0, 0, own[:, j, None] * factor)
         if allowed is not None:
-            weighted = (cells.factor != 0).any(1)
             shift = shift.masked_fill(~allowed[:, number] & weighted, -torch.inf)
-        # at an infinite multiplier the other cell is masked out instead: a softmax has no use for +inf
-        if allowed is None and not held[0]:
+        elif not held[0]:
             factor = cells.constraint_factor(0)
             raised = own[:, 0, None] * factor == torch.inf
             shift = torch.where(raised, -torch.inf, shift)
-        shift = shift.to(dtype)
         for k in cell:
             shifts[k] = shift.masked_fill(shift == torch.inf, 0)
-    widest = max(shift.shape[1] for shift in shifts)
-    probs = logits.to(dtype) + torch.stack([shift.expand(len(logits), widest) for shift in shifts], 1)
-    for part in blocks(probs):
-        softmax_(probs[:, :, part])
-    if asked.labels is None:
-        return probs
-    seeded = torch.zeros_like(probs).scatter_(1, asked.labels.clamp(min=0).unsqueeze(1), 1)
-    return torch.where((asked.labels >= 0).unsqueeze(1), seeded, probs)
+    return torch.stack(shifts, 1)

@@ -171,13 +171,12 @@ class Cells:
             factor, gain = factor * asked.potentials * gain.unsqueeze(2), torch.ones_like(gain)
         seeded = torch.zeros_like(asked.bounds.lower)
         if asked.labels is not None:
-            free = asked.labels < 0
+            of_class = _of_classes(asked.labels, factor, logits.shape[1])
             sums = [
-                _within(asked.labels, region, factor[:, j if asked.potentials is not None else 0])
-                for j, region in enumerate(asked.regions)
+                of_class[:, 0 if asked.potentials is None else j, list(r)].sum(1) for j, r in enumerate(asked.regions)
             ]
             seeded = asked.groups.add(torch.stack(sums, 1) * gain)
-            factor = factor * free.unsqueeze(1)
+            factor = factor * (asked.labels < 0).unsqueeze(1)
         return cls(
             asked,
             classes,
@@ -237,11 +236,13 @@ def softmax_(x: Float[Tensor, "B C P"]) -> Float[Tensor, "B 1 P"]:
     return total.log_().add_(top)
 
 
-def _within(labels: Tensor, region: tuple[int, ...], factor: Tensor) -> Tensor:
-    inside = torch.zeros_like(labels, dtype=torch.bool)
-    for k in region:
-        inside = inside | (labels == k)
-    return (factor * inside).sum(1)
+def _of_classes(
+    labels: Integer[Tensor, "B P"], factor: Float[Tensor, "B J #P"], classes: int
+) -> Float[Tensor, "B J K"]:
+    """What the seeds of each class add up to, by each constraint's factor."""
+    seeds = labels.clamp(min=0).unsqueeze(1).expand(-1, factor.shape[1], -1)
+    weight = (factor * (labels >= 0).unsqueeze(1)).expand_as(seeds)
+    return factor.new_zeros(*seeds.shape[:2], classes).scatter_add(2, seeds, weight)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from boundseg.constraints.projection.problem import Borders, Cells, blocks, soft
 
 SAMPLE = 17  # every 17th voxel tells about where the multipliers lie; no divisor of usual image widths
 WORTH_SAMPLING = 8192  # voxels per image
+ROUGH = 2e-2  # residual to which a sample is solved; it is no better than that itself
 NEAR = 1e-3  # residual from which a Hessian serves two steps
 
 
@@ -161,8 +162,8 @@ def solve_several(cells: Cells, borders: Borders, max_iterations: int, tolerance
     full = Dual.of(cells, borders)
     start, hessian = torch.zeros_like(borders.lower), None
     if full.logits.shape[2] >= WORTH_SAMPLING:
-        guess = _newton(full.sampled(), bounds, start, None, min(max_iterations, 12), NEAR)
-        if _may_look(start) and bool((guess.residual <= NEAR).all()):
+        guess = _newton(full.sampled(), bounds, start, None, min(max_iterations, 12), ROUGH)
+        if _may_look(start) and bool((guess.residual <= ROUGH).all()):
             hessian = guess.here.hessian
         # a sample may have no maximum, or one far away
         reach = _reach(cells)
