@@ -90,7 +90,8 @@ def test_saving_again_replaces_everything(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "last", ours, None, {"epoch": 1})
     read = checkpoint.load(tmp_path / "last")
     assert (read.state["epoch"], read.optimizer) == (1, {})
-    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "previous"]
+    assert checkpoint.load(tmp_path / "previous").state["epoch"] == 0
 
 
 class Killed(BaseException):
@@ -166,7 +167,7 @@ def test_a_save_killed_at_any_moment_leaves_the_last_checkpoint_or_the_new_one(t
             if not second_killed:
                 break
         assert loaded_epoch(again / "last") == 3
-        assert [path.name for path in again.iterdir()] == ["last"]
+        assert sorted(path.name for path in again.iterdir()) == ["last", "previous"]
         if not first_killed:
             break
     assert not first_killed

@@ -25,6 +25,7 @@ from boundseg.training.loop import train
 from boundseg.training.supervision import Teaching, teach
 
 from .cases import INDIVIDUAL, TAGS, entry, tiny
+from .test_loop import comparable
 
 # one of each family; what has no unit of its own is given a margin in absolute terms
 ALL: list[dict[str, Any]] = [
@@ -128,9 +129,8 @@ def test_a_training_asks_for_everything_at_once_and_resumes(bounded: Path, tmp_p
     half = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
     train(half, tmp_path / "resumed", **options)
     resumed = train(config, tmp_path / "resumed", resume=True, **options)
-    rows = [{k: v for k, v in row.items() if k not in ("seconds", "waiting")} for row in unbroken.metrics()]
-    again = [{k: v for k, v in row.items() if k not in ("seconds", "waiting")} for row in resumed.metrics()]
-    assert rows == again
+    rows = comparable(unbroken)
+    assert rows == comparable(resumed)
     last = rows[-1]
     assert all(np.isfinite(last[f"penalty: {c.name}"]) for c in teach(config, Dataset.open(bounded)).constraints)
     assert np.isfinite(last["gated_crf"]) and np.isfinite(last["validation leak: LV"])

@@ -103,13 +103,15 @@ def batches(
     batch_size: int,
     volume_constraints: frozenset[str],
     rng: np.random.Generator | None = None,
+    skip: int = 0,
 ) -> Iterator[Batch]:
     """One pass over the cases; see :func:`order`.
 
     Args:
         volume_constraints: Names of the constraints whose bounds speak of volumes.
+        skip: How many batches of the pass were taken before.
     """
-    for pairs in order(cases, of, batch_size, rng):
+    for pairs in order(cases, of, batch_size, rng)[skip:]:
         yield collate(cases, pairs, volume_constraints)
 
 

@@ -59,9 +59,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Taught:
-    """What constraints add to the loss, and totals and counts of what logs want to know."""
+    """What constraints add to the loss.
 
-    cost: Float[Tensor, ""]
+    Attributes:
+        costs: By the name of each constraint, or of what several add together; weighted.
+        figures: Totals and counts of what logs want to know.
+    """
+
+    costs: dict[str, Tensor]
     figures: Figures = field(default_factory=dict)
 
 
@@ -86,10 +91,7 @@ class Penalties:
     descends_terms = True
 
     def __call__(self, asked: Asked) -> Taught:
-        cost = asked.logits.new_zeros(())
-        for constraint in asked.constraints:
-            cost = cost + asked.factor(constraint) * asked.terms[constraint.name].mean
-        return Taught(cost)
+        return Taught({c.name: asked.factor(c) * asked.terms[c.name].mean for c in asked.constraints})
 
 
 @dataclass(frozen=True)
@@ -117,15 +119,15 @@ class Lagrangian:
         Raises:
             ValueError: The rows are not given.
         """
-        cost = asked.logits.new_zeros(())
+        costs: dict[str, Tensor] = {}
         figures: Figures = {}
         for constraint in asked.constraints:
             name, term = constraint.name, asked.terms[constraint.name]
             rows = self._rows(constraint, asked.rows)
             priced = self.multipliers.cost(name, term.value, term.bounds, rows, term.unit, self.coefficient)
-            cost = cost + asked.factor(constraint) * term.bounds.mean(priced)
+            costs[name] = asked.factor(constraint) * term.bounds.mean(priced)
             figures[f"multiplier: {name}"] = term.bounds.total(self.multipliers.of(name)[:, rows].amax(0))
-        return Taught(cost, figures)
+        return Taught(costs, figures)
 
     def ascend(self, constraints: Sequence[Constraint], terms: Mapping[str, Term], rows: Rows) -> None:
         """The dual step, with the values that the network's own step began from."""

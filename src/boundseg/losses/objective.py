@@ -25,6 +25,7 @@ class Loss:
         terms: What each constraint found.
         gated_crf: The energy per pixel, where it was asked for.
         figures: Totals and counts of what the method has to tell beside the terms.
+        parts: What the total is the sum of, weighted, by name.
     """
 
     total: Float[Tensor, ""]
@@ -32,6 +33,7 @@ class Loss:
     terms: dict[str, Term]
     gated_crf: Float[Tensor, ""] | None = None
     figures: Figures = field(default_factory=dict)
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,14 @@ class Objective:
         taught = self.method(
             Asked(logits, log_probs, labels, self.ignore, asked, terms, strengths, frame, volumes, rows, self.average)
         )
-        total = cross_entropy + taught.cost
-        if self.gated_crf is None:
-            return Loss(total, cross_entropy, terms, None, taught.figures)
-        if images is None:
-            raise ValueError("the gated CRF compares images: give images=…")
-        energy = self.gated_crf(probs, images, (frame.weight > 0).expand_as(probs[:, 0]))
-        return Loss(total + self.gated_crf.weight * energy, cross_entropy, terms, energy, taught.figures)
+        parts = {"cross_entropy": cross_entropy, **taught.costs}
+        energy = None
+        if self.gated_crf is not None:
+            if images is None:
+                raise ValueError("the gated CRF compares images: give images=…")
+            energy = self.gated_crf(probs, images, (frame.weight > 0).expand_as(probs[:, 0]))
+            parts["gated_crf"] = self.gated_crf.weight * energy
+        return Loss(torch.stack([*parts.values()]).sum(), cross_entropy, terms, energy, taught.figures, parts)
 
     @staticmethod
     def _terms(

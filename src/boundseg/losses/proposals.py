@@ -74,7 +74,7 @@ class Proposals:
                 ascent.
         """
         if not asked.constraints:
-            return Taught(asked.logits.new_zeros(()))
+            return Taught({})
         scopes = {constraint.scope for constraint in asked.constraints}
         if len(scopes) > 1:
             raise ValueError("proposals keep bounds of slices or bounds of volumes, and these constraints have both")
@@ -98,7 +98,7 @@ class Proposals:
             "proposal feasible": ((known & kept).sum(), count),
             "proposal residual": (proposal.residual.where(known & kept, 0).sum(), (known & kept).sum()),
         }
-        return Taught(self.weight * max(asked.strengths.values()) * cost, figures)
+        return Taught({"proposal": self.weight * max(asked.strengths.values()) * cost}, figures)
 
     def propose(self, asked: Asked, form: LinearForm, groups: Groups) -> Proposal:
         """The proposal of a batch.

@@ -19,6 +19,7 @@ from boundseg.data import atomic
 from boundseg.errors import CheckpointError
 
 FORMAT = 1
+PREVIOUS = "previous"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
     multipliers: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def predicting(self) -> dict[str, Tensor]:
+        """The weights to predict with: their moving average, where one was kept."""
+        return self.average or self.weights
 
 
 def save(
@@ -37,10 +44,12 @@ def save(
     optimizer: torch.optim.Optimizer | None,
     state: Mapping[str, Any],
     multipliers: nn.Module | None = None,
+    average: nn.Module | None = None,
 ) -> None:
     """Writes ``weights.safetensors``, ``state.json`` and what else was given into ``folder``.
 
-    They are written into a new folder beside it, which then takes its place.
+    They are written into a new folder beside it, which then takes its place; the last one is kept as
+    ``previous`` beside its successor.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -48,16 +57,23 @@ def save(
     _save(partial / "weights.safetensors", network.state_dict())
     if optimizer is not None:
         _save(partial / "optimizer.safetensors", _flat(optimizer))
-    if multipliers is not None:
-        _save(partial / "multipliers.safetensors", multipliers.state_dict())
+    for name, module in (("multipliers", multipliers), ("average", average)):
+        if module is not None:
+            _save(partial / f"{name}.safetensors", module.state_dict())
     atomic.write_text(partial / "state.json", json.dumps({"format": FORMAT, **state}, indent=1))
-    old = folder.with_name(f".{folder.name}.old")
+    old = _before(folder)
     if folder.exists():  # else a save was killed between its renames, and the old one is all there is
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     partial.rename(folder)
     _sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.name != PREVIOUS:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _before(folder: Path) -> Path:
+    """Where the checkpoint before goes: of the last one, it is kept."""
+    return folder.with_name(PREVIOUS if folder.name == "last" else f".{folder.name}.old")
 
 
 def load(folder: Path) -> Checkpoint:
@@ -66,7 +82,7 @@ def load(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: It is missing, incomplete, corrupted, or of another version.
     """
-    old = folder.with_name(f".{folder.name}.old")
+    old = _before(folder)
     # killed between the two renames of save: the previous one is whole
     folder = old if not folder.exists() and old.exists() else folder
     if not (folder / "state.json").is_file():
@@ -84,9 +100,9 @@ def load(folder: Path) -> Checkpoint:
                 "Use the version of boundseg that environment.json of the run names.",
             )
         weights = load_file(folder / "weights.safetensors")
-        optimizer, multipliers = (
+        optimizer, multipliers, average = (
             load_file(path) if (path := folder / f"{name}.safetensors").is_file() else {}
-            for name in ("optimizer", "multipliers")
+            for name in ("optimizer", "multipliers", "average")
         )
     except (OSError, ValueError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
@@ -96,13 +112,19 @@ def load(folder: Path) -> Checkpoint:
             str(folder),
             "Use the run's other checkpoint (best or last), or train again.",
         ) from error
-    return Checkpoint(weights, optimizer, state, multipliers)
+    return Checkpoint(weights, optimizer, state, multipliers, average)
 
 
-def restore_weights(network: nn.Module, checkpoint: Checkpoint, folder: Path) -> None:
-    """Puts weights into a network; raises CheckpointError where they are another network's."""
+def restore_weights(
+    network: nn.Module, checkpoint: Checkpoint, folder: Path, weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Puts weights into a network, by default what a training goes on from.
+
+    Raises:
+        CheckpointError: They are another network's.
+    """
     try:
-        network.load_state_dict(checkpoint.weights)
+        network.load_state_dict(checkpoint.weights if weights is None else weights)
     except RuntimeError as error:
         raise CheckpointError(
             f"the weights do not fit the network: {str(error).splitlines()[-1].strip()}",

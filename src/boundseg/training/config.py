@@ -15,6 +15,7 @@ from boundseg.data.prepare import Fit, Grid, Intensity
 from boundseg.errors import ConfigError, Problem
 from boundseg.gated_crf import GatedCrf, Kernel
 from boundseg.nearest import did_you_mean
+from boundseg.training.augment_config import AugmentConfig, require_grid
 from boundseg.training.constraint_config import ConstraintConfig
 from boundseg.training.method_config import METHODS, MethodConfig, PenaltyConfig
 from boundseg.training.section import Count, NotNegative, Positive, Section, Share
@@ -23,9 +24,9 @@ from boundseg.training.section import Count, NotNegative, Positive, Section, Sha
 class DataConfig(Section):
     """What is read, and the grid on which the network sees it; see :class:`boundseg.data.prepare.Grid`.
 
-    ``complete`` declares classes of which a centre crop leaves out nothing, so that their bounds hold: a list of
-    classes, or for each the largest share of a slice's pixels that may be left out. It is tested against every
-    full mask there is.
+    ``complete`` declares classes of which neither a centre crop nor an augmentation that turns, zooms or shifts leaves
+    out anything, so that their bounds hold: a list of classes, or for each the largest share of a slice's pixels that
+    may be left out. It is tested against every full mask there is.
     """
 
     folder: Path
@@ -146,7 +147,9 @@ class TrainingConfig(Section):
         first_bias: ``expected`` starts the network at the classes' expected shares of an image (from full masks and
             bounds), ``zero`` at equal ones.
         average: Of the cross-entropy, see :func:`boundseg.losses.partial_cross_entropy`.
-        augment: See :mod:`boundseg.data.augment`.
+        augment: See :mod:`boundseg.data.augment` and ``docs/augmentation.md``.
+        weight_average: Decay, per step, of a moving average of the weights, which is then what is validated, kept as
+            the best and predicted with; left out, none is kept.
         channels_last: The memory layout; left out, on GPUs only (on a CPU it gains ENet little or
             nothing: docs/performance.md).
     """
@@ -160,8 +163,9 @@ class TrainingConfig(Section):
     barrier: BarrierConfig = BarrierConfig()
     first_bias: Literal["expected", "zero"] = "expected"
     average: Literal["image", "batch", "sum"] = "image"
-    augment: list[Literal["mirror", "transpose"]] = Field(default_factory=list)
+    augment: AugmentConfig = Field(default_factory=list)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    weight_average: Annotated[float, Field(gt=0, lt=1)] | None = None
     channels_last: bool | None = None
 
 
@@ -186,9 +190,8 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
-    def _square_to_transpose(self) -> Config:
-        if "transpose" in self.training.augment and self.data.size[0] != self.data.size[1]:
-            raise ValueError(f"training.augment: transpose needs a square grid, and data.size is {self.data.size}.")
+    def _augmentable(self) -> Config:
+        require_grid(self.training.augment, self.data.size)
         return self
 
     @classmethod

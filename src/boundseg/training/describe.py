@@ -362,7 +362,7 @@ def _training(config: Config) -> str:
     parts.append(f"{training.schedule.name} schedule")
     parts += [f"stop after {training.stop_after}"] if training.stop_after else []
     parts += [f"warm-up {training.warm_up}"] if training.warm_up else []
-    parts.append(f"augmented by {' and '.join(training.augment)}" if training.augment else "not augmented")
+    parts.append(f"augmented by {' and '.join(map(str, training.augment))}" if training.augment else "not augmented")
     parts.append(training.precision)
     return "; ".join(parts)
 

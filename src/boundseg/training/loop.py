@@ -12,22 +12,28 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import get_total_norm
 
-from boundseg.data.augment import AUGMENTATIONS
 from boundseg.data.batches import batches, order
 from boundseg.data.dataset import Dataset
 from boundseg.errors import RunError
-from boundseg.losses import Lagrangian, Method, Objective, Penalties
+from boundseg.losses import Lagrangian, Objective, Penalties
 from boundseg.networks import build, final_bias
-from boundseg.training import checkpoint as checkpoints
+from boundseg.training.augment_config import augmentations
 from boundseg.training.config import Config
 from boundseg.training.first_bias import expected_shares, start_at
+from boundseg.training.gradients import pulls
+from boundseg.training.guard import Interruption, Refusals
 from boundseg.training.progress import display
 from boundseg.training.run import Run
 from boundseg.training.running import Running
-from boundseg.training.schedules import Progress, barrier_steepness, learning_rate
+from boundseg.training.schedules import barrier_steepness, learning_rate
+from boundseg.training.session import Session, averaged, require_room
 from boundseg.training.supervision import Teaching, teach
 from boundseg.training.validation import validate
+from boundseg.training.watch import tensorboard
+
+PULLS_AN_EPOCH = 10  # how often the parts' gradients are compared
 
 
 def train(
@@ -66,6 +72,7 @@ def train(
     seed_everything(config.seed, verbose=False)
     outputs = len(dataset.labels) + config.network.spare_outputs
     network = build(config.network.name, len(dataset.channels), outputs, **config.network.options)
+    require_room(folder, network)
     teaching = teach(config, dataset, report)
     prepared()
     run = begun or Run.create(folder, config, dataset, teaching.patients(dataset))
@@ -73,20 +80,27 @@ def train(
     _start(network, config, teaching, dataset, run)
     layout = _layout(config, fabric.device)
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
-    optimizer = _optimizer(network, config)
-    model, optimizer = fabric.setup(network, optimizer)
+    bare = _optimizer(network, config)
+    model, optimizer = fabric.setup(network, bare)
     method = config.method.build(teaching.constraints, teaching.train, fabric.device)
     gated_crf = config.regularise.gated_crf_term(len(dataset.labels))
     objective = Objective(dataset.ignore, teaching.constraints, settings.average, gated_crf, method)
     # epochs are judged by penalties: of held-out cases there are no multipliers, and a proposal is no yardstick
     judged_by = replace(objective, method=Penalties())
-    progress, first_epoch = Progress(), 0
+    running, refusals = Running(fabric.device), Refusals(fabric.device)
+    session = Session(network, bare, method, running, averaged(network, settings.weight_average))
     if resume:
-        progress, first_epoch = _restore(run, network, optimizer, method)
+        session.restore(run)
+    progress = session.progress
     steps = len(order(teaching.train, config.data.batch, settings.batch_size))
+    augment = augmentations(settings.augment, dataset.ignore, [name in config.data.complete for name in dataset.labels])
+    judged = model if session.average is None else fabric.setup_module(session.judged)
+    # float16 needs a gradient scaler, which skips steps by itself and whose factor is in the gradients
+    scaled = settings.precision == "16-mixed"
+    watch = tensorboard(run.folder)
 
-    with display(settings.epochs, steps, first_epoch, quiet) as shown:
-        for epoch in range(first_epoch, settings.epochs):
+    with display(settings.epochs, steps, session.epoch, quiet) as shown, Interruption() as interruption:
+        for epoch in range(session.epoch, settings.epochs):
             if settings.stop_after and epoch - progress.best_epoch > settings.stop_after:
                 run.log(f"ended after epoch {epoch - 1}: no improvement since epoch {progress.best_epoch}")
                 break
@@ -95,7 +109,9 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             model.train()
-            running = Running(fabric.device)
+            session.begin(epoch)
+            refusals.clear()
+            images = 0
             t = barrier_steepness(settings.barrier, epoch)
             # the order is a function of seed and epoch alone: a resumed run draws what the unbroken one drew
             drawn = batches(
@@ -104,15 +120,17 @@ def train(
                 settings.batch_size,
                 teaching.volume_constraints,
                 np.random.default_rng([config.seed, epoch]),
+                session.step,
             )
-            for step in range(steps):
+            for step in range(session.step, steps):
                 asked = time.perf_counter()
                 batch = next(drawn).to(fabric.device)
                 waited += time.perf_counter() - asked
-                for name in settings.augment:
-                    batch = AUGMENTATIONS[name](batch)
+                for augmentation in augment:
+                    batch = augmentation(batch)
                 strength = teaching.strengths(settings.warm_up, epoch + step / steps)
                 logits = model(batch.images.contiguous(memory_format=layout))
+                logits = logits.view_as(logits)  # on Fabric's own tensor, gradients of parts may not be asked for
                 loss = objective(
                     logits,
                     batch.labels,
@@ -124,21 +142,38 @@ def train(
                     batch.images,
                     batch.rows,
                 )
+                if step % max(steps // PULLS_AN_EPOCH, 1) == 0:
+                    for part, pull in pulls(logits, loss.parts).items():
+                        running.add_mean(f"pull: {part}", pull)
                 optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss.total)
+                gradient = get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+                refusals.refuse(bare, loss.total, loss.total if scaled else gradient, batch)
                 optimizer.step()
                 if isinstance(method, Lagrangian):
                     method.ascend(teaching.constraints, loss.terms, batch.rows)
+                if session.average is not None:
+                    session.average.update_parameters(network)
                 running.add(loss)
+                if not scaled:
+                    running.add_mean("gradient", gradient)
+                session.step, images = step + 1, images + len(batch.images)
                 shown.step()
+                if interruption.asked:
+                    session.save_step(run)
+                    raise KeyboardInterrupt(f"in epoch {epoch}, saved; go on with --resume")
+            stepped = time.perf_counter() - started
+            _require_finite_steps(refusals, epoch, run)
             row = {"epoch": float(epoch), "lr": lr, **running.means()}
-            row |= validate(model, teaching, judged_by, dataset, fabric.device, t)
+            row |= validate(judged, teaching, judged_by, dataset, fabric.device, t)
             _require_finite(row, run)
             best = progress.update(epoch, _score(row, config), settings.schedule.patience)
             elapsed = time.perf_counter() - started
-            row |= {"seconds": elapsed, "waiting": waited / elapsed}
+            row |= {"seconds": elapsed, "waiting": waited / elapsed, "images_per_second": images / stepped}
             run.log_epoch(row)
-            _save(run, network, optimizer, method, progress, epoch, best)
+            watch(row)
+            session.save_epoch(run, best)
+            session.step = 0
             shown.epoch(row, best)
     waited_share = np.mean([row["waiting"] for row in run.metrics()])
     run.log(f"waited for data {waited_share:.2%} of the time")
@@ -179,33 +214,33 @@ def _score(row: dict[str, float], config: Config) -> float:
     return -row["epoch"]
 
 
+def _require_finite_steps(refusals: Refusals, epoch: int, run: Run) -> None:
+    refused = refusals.first()
+    if refused is None:
+        return
+    step, slices = refused
+    where = ", ".join(f"{case} slice {index}" for case, index in slices[:4]) + (", …" if len(slices) > 4 else "")
+    raise RunError(
+        f"the loss of epoch {epoch} is not finite, first at its step {step} ({where}).",
+        str(run.folder),
+        f"{_kept(epoch)}Look at these cases; else start a new run with a lower learning rate or lower weights of the "
+        "constraints.",
+    )
+
+
+def _kept(epoch: int) -> str:
+    return f"The checkpoint of epoch {epoch - 1} is kept. " if epoch else ""
+
+
 def _require_finite(row: dict[str, float], run: Run) -> None:
     # the validation's as well: it is the first to see what the epoch's last step did
     if not all(math.isfinite(row.get(name, 0.0)) for name in ("objective", "validation objective")):
         epoch = int(row["epoch"])
-        kept = f"The checkpoint of epoch {epoch - 1} is kept. " if epoch else ""
         raise RunError(
             f"the loss of epoch {epoch} is not finite.",
             str(run.folder),
-            f"{kept}Start a new run with a lower learning rate or lower weights of the constraints.",
+            f"{_kept(epoch)}Start a new run with a lower learning rate or lower weights of the constraints.",
         )
-
-
-def _save(
-    run: Run,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    method: Method,
-    progress: Progress,
-    epoch: int,
-    best: bool,
-) -> None:
-    folder = run.folder / "checkpoints"
-    if best:
-        checkpoints.save(folder / "best", network, None, {"epoch": epoch})
-    state = {"epoch": epoch, "progress": vars(progress), "rng": torch.get_rng_state().numpy().tobytes().hex()}
-    multipliers = method.multipliers if isinstance(method, Lagrangian) else None
-    checkpoints.save(folder / "last", network, optimizer, state, multipliers)
 
 
 def _continue(folder: Path | str, config: Config) -> Run:
@@ -232,13 +267,3 @@ def _differing(ours: Any, theirs: Any, key: str = "") -> list[str]:
             for found in _differing(ours.get(name), theirs.get(name), f"{key}.{name}" if key else name)
         ]
     return [key] if ours != theirs else []
-
-
-def _restore(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, method: Method) -> tuple[Progress, int]:
-    last = run.checkpoint("last")
-    checkpoints.restore_weights(network, last, run.folder)
-    checkpoints.restore_optimizer(optimizer, last)
-    if isinstance(method, Lagrangian):
-        checkpoints.restore_multipliers(method.multipliers, last, run.folder)
-    torch.set_rng_state(torch.frombuffer(bytearray.fromhex(last.state["rng"]), dtype=torch.uint8))
-    return Progress(**last.state["progress"]), int(last.state["epoch"]) + 1

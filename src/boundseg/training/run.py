@@ -123,7 +123,8 @@ class Run:
     def predictor(self, which: Which = "best", device: torch.device | str = "cpu") -> Predictor:
         """The trained network with its preparation."""
         network = self.network()
-        checkpoints.restore_weights(network, self.checkpoint(which), self.folder)
+        checkpoint = self.checkpoint(which)
+        checkpoints.restore_weights(network, checkpoint, self.folder, checkpoint.predicting)
         device = torch.device(device)
         return Predictor(network.to(device).eval(), self.config.data.grid, device)
 

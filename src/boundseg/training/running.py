@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -30,10 +32,30 @@ class Running:
             total, count = term.bounds.total(term.cost.detach())
             self._add(f"penalty: {name}", total, count)
             self._add(f"satisfied: {name}", term.satisfied.sum(), count)
+            self._add(f"value: {name}", term.bounds.total(term.value.detach())[0], count)
+
+    def clear(self) -> None:
+        """Begins anew."""
+        self._sums, self._counts = {}, {}
+
+    def state(self) -> dict[str, list[float]]:
+        """Sums and counts, to go on from (reads from the device)."""
+        return {name: [float(total), float(self._counts[name])] for name, total in self._sums.items()}
+
+    def restore(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Goes on from sums and counts."""
+        self.clear()
+        for name, (total, count) in state.items():
+            self._sums[name] = torch.tensor(total, dtype=self._dtype, device=self._device)
+            self._counts[name] = torch.tensor(count, dtype=self._dtype, device=self._device)
 
     def means(self) -> dict[str, float]:
         """All means; NaN where nothing was counted (reads from the device)."""
         return {name: float(total / self._counts[name]) for name, total in self._sums.items()}
+
+    def add_mean(self, name: str, figure: Tensor) -> None:
+        """Adds one figure of a batch, to be averaged over those it was added for."""
+        self._add(name, figure.detach(), torch.ones((), device=self._device))
 
     def _add(self, name: str, total: Tensor, count: Tensor) -> None:
         self._sums[name] = self._sums.get(name, 0) + total.to(self._dtype)

@@ -14,6 +14,7 @@ from boundseg.data.dataset import Dataset
 from boundseg.data.prepare import PreparedCase, prepare
 from boundseg.errors import ConfigError, DatasetError, Problem
 from boundseg.nearest import did_you_mean
+from boundseg.training.augment_check import require_followed, require_seen
 from boundseg.training.config import Config, DataConfig
 from boundseg.training.demands import Boxes, Demand, demands
 from boundseg.training.schedules import constraint_strength
@@ -73,11 +74,13 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
     _require_something_to_select_by(config, dataset, held_out)
     demands_of, boxes = demands_of_entries(config, dataset)
     config.method.require([demand.constraint for of_entry in demands_of for demand in of_entry])
+    require_followed(config.training.augment, [demand.constraint for of_entry in demands_of for demand in of_entry])
     last = len(config.supervision) - 1
     entries = entry_of | dict.fromkeys(held_out, last)
     wanted = [(case, _label_sets(config, dataset, case, index, case in held_out)) for case, index in entries.items()]
     prepared = prepare(dataset, config.data.grid, wanted, report)
     complete = declared_complete(config.data, dataset, prepared)
+    require_seen(config, dataset, demands_of, {case: prepared[case] for case in entry_of})
 
     def taught(case: str) -> TaughtCase:
         index, on_grid = entries[case], prepared[case]

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, on the device: each sample drawn for itself, labels and frame following."""
+"""Mirrors and transposes: voxels change places, and nothing is interpolated."""
 
 from __future__ import annotations
 

@@ -1,0 +1,65 @@
+"""What may happen to a training from outside or from within: interruptions, and steps that are no numbers."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from boundseg.data.batches import Batch
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; what schedulers send before they kill
+
+
+class Interruption:
+    """Lets a step be finished: a first signal is remembered, a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        # elsewhere than in the main thread, Python takes no signals
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class Refusals:
+    """Refuses steps whose loss or gradients are not finite: noted on the device, read once an epoch."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._first = torch.full((), -1, dtype=torch.long, device=device)
+        self._slices: list[tuple[tuple[str, int], ...]] = []
+
+    def refuse(self, optimizer: torch.optim.Optimizer, loss: Tensor, gradient_norm: Tensor, batch: Batch) -> None:
+        """Tells a fused optimiser to leave everything as it is where something is not finite; waits for nothing."""
+        wrong = ~(loss.detach().isfinite() & gradient_norm.isfinite())
+        # the place where gradient scalers tell fused optimisers the same
+        optimizer.found_inf = wrong.to(torch.float32)  # type: ignore[attr-defined]
+        step = len(self._slices)
+        self._slices.append(batch.slices)
+        self._first = torch.where((self._first < 0) & wrong, step, self._first)
+
+    def first(self) -> tuple[int, tuple[tuple[str, int], ...]] | None:
+        """The first refused step since :meth:`clear`, counted from there, and its slices (reads from the device)."""
+        step = int(self._first)
+        return None if step < 0 else (step, self._slices[step])
+
+    def clear(self) -> None:
+        """Begins to count anew."""
+        self._first.fill_(-1)
+        self._slices.clear()
