@@ -133,7 +133,7 @@ class Growth:
             ha="right",
             color="#606060",
         )
-        panels[1].legend(frameon=False, loc="center right")
+        panels[1].legend(frameon=False, loc="upper right")
         if any(point.extrapolated for point in self.points):
             panels[1].set_title("open markers: the step's time is extrapolated", fontsize=8, loc="right")
         path.parent.mkdir(parents=True, exist_ok=True)
