@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +53,31 @@ def test_the_cosine_falls_from_the_whole_rate_to_0(one: float, other: float) -> 
     assert learning_rate(cosine, 0.1, 0, Progress()) == 0.1
     assert learning_rate(cosine, 0.1, 0.5, Progress()) == pytest.approx(0.05)
     assert learning_rate(cosine, 0.1, 1, Progress()) == pytest.approx(0, abs=1e-17)
+
+
+def test_poly_and_one_cycle_are_torchs() -> None:
+    """Where torch's schedules, stepped once an epoch, are as fine as 200 epochs."""
+    epochs = 200
+
+    def theirs(schedule: Callable[[torch.optim.Optimizer], Any]) -> list[float]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.1)
+        stepped, found = schedule(optimizer), []
+        for _ in range(epochs):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            stepped.step()
+        return found
+
+    def ours(name: Any) -> list[float]:
+        schedule = ScheduleConfig(name=name)
+        return [learning_rate(schedule, 0.1, epoch / epochs, Progress()) for epoch in range(epochs)]
+
+    poly = theirs(lambda o: torch.optim.lr_scheduler.PolynomialLR(o, total_iters=epochs, power=0.9))
+    assert ours("poly") == pytest.approx(poly, rel=1e-6)
+    # torch's last epoch is its end, ours is one epoch before it
+    one_cycle = theirs(lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.1, total_steps=epochs))
+    assert ours("one_cycle") == pytest.approx(one_cycle, abs=2e-3)
+    assert max(ours("one_cycle")) == 0.1
 
 
 def test_the_constant_rate_is_constant() -> None:

@@ -120,9 +120,14 @@ class OptimizerConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """``plateau``: times ``factor`` after ``patience`` epochs without improvement; ``cosine``: to 0 at the end."""
+    """How the learning rate changes, once an epoch.
 
-    name: Literal["plateau", "cosine", "constant"] = "plateau"
+    ``plateau``: times ``factor`` after ``patience`` epochs without improvement (the paper's); ``cosine`` and ``poly``
+    (to the power 0.9): to 0 at the end; ``one_cycle``: from a 25th up within 30 % of the epochs, then down to next to
+    nothing; ``constant``.
+    """
+
+    name: Literal["plateau", "cosine", "poly", "one_cycle", "constant"] = "plateau"
     patience: Count = 20
     factor: Share = 0.5
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from boundseg.training.config import STEEPEST, BarrierConfig, ScheduleConfig
 
+RISE = 0.3  # share of a one-cycle training in which the rate goes up (Smith and Topin 2019; torch's OneCycleLR)
+
 
 @dataclass
 class Progress:
@@ -41,9 +43,20 @@ def learning_rate(schedule: ScheduleConfig, lr: float, done: float, progress: Pr
     """The learning rate after a share ``done`` of the training (0 to 1)."""
     if schedule.name == "cosine":
         return lr * 0.5 * (1 + math.cos(math.pi * done))
+    if schedule.name == "poly":
+        return float(lr * (1 - done) ** 0.9)
+    if schedule.name == "one_cycle":
+        if done < RISE:
+            return _between(lr / 25, lr, done / RISE)
+        return _between(lr, lr / 25e4, (done - RISE) / (1 - RISE))
     if schedule.name == "plateau":
         return lr * float(schedule.factor**progress.cuts)
     return lr
+
+
+def _between(first: float, last: float, done: float) -> float:
+    """From one rate to another along half a cosine."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def barrier_steepness(barrier: BarrierConfig, epoch: int) -> float:
