@@ -23,14 +23,22 @@ def curve(folder: Path) -> list[float]:
     return [sum(dice) / len(dice) for dice in of_epoch]
 
 
+def apart(places: list[float], gap: float) -> list[float]:
+    """Sorted places, moved until none lies closer to the next than the gap."""
+    for _ in range(500):
+        for i in range(len(places) - 1):
+            push = (gap - (places[i + 1] - places[i])) / 2
+            if push > 0:
+                places[i], places[i + 1] = places[i] - push, places[i + 1] + push
+    return places
+
+
 def draw(curves: dict[str, list[float]], path: Path) -> None:
     """One line a run, named at its end."""
-    figure = Figure(figsize=(7.2, 4.0), dpi=110, layout="constrained")
+    figure = Figure(figsize=(7.6, 4.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     last = sorted((values[-1], name) for name, values in curves.items())
-    places: list[float] = []
-    for value, _ in last:  # names that would lie on one another are moved apart
-        places.append(max(value, places[-1] + 0.026) if places else value)
+    places = apart([value for value, _ in last], 0.026)
     for (_, name), place in zip(last, places, strict=True):
         values = curves[name]
         (line,) = axes.plot(range(1, len(values) + 1), values, marker=".", linewidth=1.4)
@@ -38,6 +46,7 @@ def draw(curves: dict[str, list[float]], path: Path) -> None:
             name.replace("_", " "), (len(values) + 0.2, place), color=line.get_color(), va="center", fontsize=8.5
         )
     longest = max(map(len, curves.values()))
+    axes.set_ylim(top=max(max(places), *map(max, curves.values())) + 0.02)
     axes.set_xlim(0.7, longest * 1.3)
     axes.set_xticks(range(1, longest + 1))
     axes.set_xlabel("epoch")
