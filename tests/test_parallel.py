@@ -9,17 +9,14 @@ def test_two_ranks_step_as_one() -> None:
     """With one known bound per image on both ranks, the mean of their gradients is the gradient of the whole batch."""
     run_plain(
         """
-        import os
-        import tempfile
-
         import torch
-        import torch.distributed as dist
-        import torch.multiprocessing as mp
         from torch import nn
         from torch.nn.parallel import DistributedDataParallel
 
         from boundseg.constraints import Bounds, Centroid, Constraint, Frame, Intensity, Size, Spread
         from boundseg.losses import Objective
+
+        from tests.ranks import on_two_ranks
 
 
         def case():
@@ -46,25 +43,16 @@ def test_two_ranks_step_as_one() -> None:
             return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
 
 
-        def rank(number, file):
-            dist.init_process_group("gloo", init_method=f"file://{file}", rank=number, world_size=2)
+        def rank(number):
             model = DistributedDataParallel(network())
             loss_of(model, slice(2 * number, 2 * number + 2)).backward()
             alone = network()
             loss_of(alone, slice(0, 4)).backward()
             for ours, whole in zip(model.module.parameters(), alone.parameters(), strict=True):
                 torch.testing.assert_close(ours.grad, whole.grad)
-            dist.destroy_process_group()
 
 
-        torch.set_num_threads(1)
-        with tempfile.TemporaryDirectory() as folder:
-            processes = [mp.get_context("fork").Process(target=rank, args=(n, f"{folder}/met")) for n in (0, 1)]
-            for process in processes:
-                process.start()
-            for process in processes:
-                process.join()
-            assert [process.exitcode for process in processes] == [0, 0]
+        on_two_ranks(rank)
         """
     )
 
@@ -73,13 +61,12 @@ def test_multipliers_of_two_ranks_come_together() -> None:
     """Slices are raised by the rank that saw them, a volume that lies on both ranks by both alike."""
     run_plain(
         """
-        import tempfile
-
         import torch
         import torch.distributed as dist
-        import torch.multiprocessing as mp
 
         from boundseg.constraints import Bounds, Multipliers
+
+        from tests.ranks import on_two_ranks
 
         SLICES = {0: [0, 3], 1: [1, 4]}  # of five
 
@@ -99,8 +86,7 @@ def test_multipliers_of_two_ranks_come_together() -> None:
             multipliers.ascend("volumes", torch.ones(1, 1), Bounds.at_most(torch.zeros(1, 1)), volume, rate=1.0)
 
 
-        def rank(number, file):
-            dist.init_process_group("gloo", init_method=f"file://{file}", rank=number, world_size=2)
+        def rank(number):
             shapes = {"slices": (5, 1), "volumes": (3, 1)}
             ours, alone = Multipliers(shapes), Multipliers(shapes)
             for _ in range(3):
@@ -110,16 +96,8 @@ def test_multipliers_of_two_ranks_come_together() -> None:
             for name in shapes:
                 assert torch.equal(ours.of(name), alone.of(name)), (name, ours.of(name), alone.of(name))
             assert ours.of("slices")[1, :, 0].tolist() == [0, 3, 0, 9, 12]
-            dist.destroy_process_group()
 
 
-        torch.set_num_threads(1)
-        with tempfile.TemporaryDirectory() as folder:
-            processes = [mp.get_context("fork").Process(target=rank, args=(n, f"{folder}/met")) for n in (0, 1)]
-            for process in processes:
-                process.start()
-            for process in processes:
-                process.join()
-            assert [process.exitcode for process in processes] == [0, 0]
+        on_two_ranks(rank)
         """
     )
