@@ -173,7 +173,6 @@ def train(
             run.log_epoch(row)
             watch(row)
             session.save_epoch(run, best)
-            session.step = 0
             shown.epoch(row, best)
     waited_share = np.mean([row["waiting"] for row in run.metrics()])
     run.log(f"waited for data {waited_share:.2%} of the time")

@@ -58,6 +58,7 @@ class Session:
         """At the end of an epoch."""
         if best:
             _saving(run, self.epoch, "best", self.judged, None, {"epoch": self.epoch})
+        self.step = 0
         self._save(run, {"epoch": self.epoch, "step": 0})
 
     def save_step(self, run: Run) -> None:
