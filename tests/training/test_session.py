@@ -183,6 +183,14 @@ def _command(asked: Config, folder: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "boundseg", "train", str(path), "--out", str(folder), "--threads", "1", *options]
 
 
+def _content(path: Path) -> bytes:
+    """What a file holds; nothing while another takes its place."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 @pytest.mark.slow
 def test_kill_9_at_twenty_random_moments_changes_nothing(tiny_dataset: Path, tmp_path: Path) -> None:
     asked = config(tiny_dataset, epochs=60)
@@ -192,8 +200,8 @@ def test_kill_9_at_twenty_random_moments_changes_nothing(tiny_dataset: Path, tmp
     state = folder / "checkpoints" / "last" / "state.json"
     while kills < 20:
         process = subprocess.Popen(_command(asked, folder, *(["--resume"] if folder.exists() else [])))
-        before = state.read_bytes() if state.is_file() else b""
-        while process.poll() is None and not (state.is_file() and state.read_bytes() != before):
+        before = _content(state)
+        while process.poll() is None and _content(state) in (before, b""):
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.5))  # epochs take about as long
         if process.poll() is not None:
