@@ -1,4 +1,4 @@
-"""How constraints teach a network: by penalties or by multipliers here, by proposals in the next file."""
+"""How constraints teach a network: by penalties or multipliers, and by proposals in a file of their own."""
 
 from __future__ import annotations
 
