@@ -141,4 +141,7 @@ def unpool(x: Float[Tensor, "B C H2 W2"], indices: Int64[Tensor, "B C H2 W2"]) -
     Returns:
         Values on the full grid, (H, W) = (2 H2, 2 W2).
     """
-    return F.max_unpool2d(x, indices, (2, 2))
+    # each place is taken once, so that nothing is left to chance; torch's max_unpool2d promises that of no place
+    height, width = 2 * x.shape[2], 2 * x.shape[3]
+    full = x.new_zeros(*x.shape[:2], height * width).scatter(2, indices.flatten(2), x.flatten(2))
+    return full.reshape(*x.shape[:2], height, width)
