@@ -32,7 +32,7 @@ def run(config: Config, folder: Path, **options: Any) -> Run:
 def comparable(trained: Run) -> list[dict[str, float]]:
     """The rows of metrics.csv without what a clock said."""
     return [
-        {k: v for k, v in row.items() if k not in ("seconds", "waiting", "images_per_second")}
+        {k: v for k, v in row.items() if k not in ("waiting", "images_per_second") and not k.startswith("seconds")}
         for row in trained.metrics()
     ]
 

@@ -155,6 +155,10 @@ class TrainingConfig(Section):
         augment: See :mod:`boundseg.data.augment` and ``docs/augmentation.md``.
         weight_average: Decay, per step, of a moving average of the weights, which is then what is validated, kept as
             the best and predicted with; left out, none is kept.
+        compile: ``true`` compiles the network (torch.compile), ``reduce-overhead`` captures it in CUDA graphs as well.
+            It takes minutes at the start, and on a CPU it does not pay (docs/performance.md).
+        deterministic: Only operations whose results do not depend on chance, so that a GPU gives the same weights
+            twice as well; a CPU does so anyway, with the same number of threads.
         channels_last: The memory layout; left out, on GPUs only (on a CPU it gains ENet little or
             nothing: docs/performance.md).
     """
@@ -171,6 +175,8 @@ class TrainingConfig(Section):
     augment: AugmentConfig = Field(default_factory=list)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     weight_average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    compile: bool | Literal["reduce-overhead"] = False
+    deterministic: bool = False
     channels_last: bool | None = None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,6 +13,8 @@ import torch
 from torch import Tensor
 
 from boundseg.data.batches import Batch
+from boundseg.errors import RunError
+from boundseg.training.run import Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; what schedulers send before they kill
 
@@ -59,7 +63,44 @@ class Refusals:
         step = int(self._first)
         return None if step < 0 else (step, self._slices[step])
 
+    def require_none(self, epoch: int, run: Run) -> None:
+        """Ends a training one of whose steps was refused since :meth:`clear` (reads from the device).
+
+        Raises:
+            RunError: It names the step and its slices.
+        """
+        refused = self.first()
+        if refused is None:
+            return
+        step, slices = refused
+        where = ", ".join(f"{case} slice {index}" for case, index in slices[:4]) + (", …" if len(slices) > 4 else "")
+        raise RunError(
+            f"the loss of epoch {epoch} is not finite, first at its step {step} ({where}).",
+            str(run.folder),
+            f"{_kept(epoch)}Look at these cases; else start a new run with a lower learning rate or lower weights of "
+            "the constraints.",
+        )
+
     def clear(self) -> None:
         """Begins to count anew."""
         self._first.fill_(-1)
         self._slices.clear()
+
+
+def require_finite(row: Mapping[str, float], run: Run) -> None:
+    """Ends a training whose epoch came out as no number; the validation is the first to see what its last step did.
+
+    Raises:
+        RunError: The objective, or that of the validation, is not finite.
+    """
+    if not all(math.isfinite(row.get(name, 0.0)) for name in ("objective", "validation objective")):
+        epoch = int(row["epoch"])
+        raise RunError(
+            f"the loss of epoch {epoch} is not finite.",
+            str(run.folder),
+            f"{_kept(epoch)}Start a new run with a lower learning rate or lower weights of the constraints.",
+        )
+
+
+def _kept(epoch: int) -> str:
+    return f"The checkpoint of epoch {epoch - 1} is kept. " if epoch else ""

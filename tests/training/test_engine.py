@@ -1,0 +1,82 @@
+"""Bit for bit the same, compiled, in other layouts: what a training may be asked of its engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from boundseg.errors import ConfigError
+from boundseg.training.config import Config
+from boundseg.training.deterministic import deterministic
+
+from .cases import INDIVIDUAL, entry, tiny
+from .test_loop import comparable, run, same_weights
+
+
+def config(folder: Path, network: dict[str, Any] | None = None, **training: Any) -> Config:
+    network = network or {"name": "basicunet", "features": [4, 4, 4, 4, 4, 4], "dropout": 0.2}
+    augment = ["mirror", {"rotate": 10}, {"elastic": {"displacement": 2, "spacing": 8}}, {"noise": 0.1}]
+    settings = {"augment": augment, **training}
+    data = {"size": [32, 32]}
+    return tiny(folder, entry("seeds", constraints=[INDIVIDUAL]), data=data, network=network, training=settings)
+
+
+@pytest.mark.parametrize(("network", "asked"), [("basicunet", False), ("basicunet", True), ("enet", True)])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(
+    network: str, asked: bool, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    named = {"name": "enet"} if network == "enet" else None
+    one, other = (
+        run(config(tiny_dataset, named, deterministic=asked, epochs=1), tmp_path / name) for name in ("one", "other")
+    )
+    assert same_weights(one, other)
+    assert comparable(one) == comparable(other)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_another_seed_gives_other_weights(tiny_dataset: Path, tmp_path: Path) -> None:
+    asked = config(tiny_dataset, deterministic=True, epochs=1)
+    other = asked.model_copy(update={"seed": 1})
+    assert not same_weights(run(asked, tmp_path / "one"), run(other, tmp_path / "other"))
+
+
+def test_an_operation_without_a_deterministic_form_is_named() -> None:
+    def raises(text: str) -> None:
+        with deterministic(True):
+            assert torch.are_deterministic_algorithms_enabled()
+            raise RuntimeError(text)
+
+    with pytest.raises(ConfigError) as error:
+        raises("put_ does not have a deterministic implementation, but you set …")
+    assert str(error.value) == (
+        "put_ has no deterministic form on this device.\n"
+        "  in training.deterministic. Leave it out, or use another network or constraint."
+    )
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        raises("out of memory")
+
+
+def test_where_no_compiler_is_found_the_message_says_so(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+    torch._dynamo.reset()
+    with pytest.raises(ConfigError, match="the network cannot be compiled on this machine: ") as error:
+        run(config(tiny_dataset, compile=True), tmp_path / "run")
+    assert "Leave it out, or install what is missing (on a CPU, a C++ compiler)." in str(error.value)
+
+
+@pytest.mark.slow  # the compiler takes half a minute
+def test_a_compiled_network_learns_the_same(tiny_dataset: Path, tmp_path: Path) -> None:
+    network = {"name": "basicunet", "features": [4, 4, 4, 4, 4, 4], "dropout": 0.0}
+    plain = run(config(tiny_dataset, network, augment=["mirror"]), tmp_path / "plain")
+    compiled = run(config(tiny_dataset, network, augment=["mirror"], compile=True), tmp_path / "compiled")
+    for ours, theirs in zip(comparable(compiled), comparable(plain), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+    weights = compiled.checkpoint("last").weights
+    assert weights.keys() == plain.checkpoint("last").weights.keys()
