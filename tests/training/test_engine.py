@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from boundseg.data import batches
+from boundseg.data.batches import Batch
 from boundseg.errors import ConfigError
 from boundseg.training.config import Config
 from boundseg.training.deterministic import deterministic
@@ -80,3 +83,37 @@ def test_a_compiled_network_learns_the_same(tiny_dataset: Path, tmp_path: Path) 
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
     weights = compiled.checkpoint("last").weights
     assert weights.keys() == plain.checkpoint("last").weights.keys()
+
+
+class Reads(TorchDispatchMode):
+    """Counts what makes a host wait for its device: numbers that are read, shapes that depend on values."""
+
+    OPERATIONS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += any(name in operation.__name__ for name in self.OPERATIONS)
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["penalty", "augmented_lagrangian"])
+def test_the_loop_reads_once_an_epoch_and_not_once_a_step(
+    method: str, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_the_host(*given: Any) -> Batch:
+        with _disable_current_modes():
+            return collate(*given)
+
+    collate = batches.collate
+    monkeypatch.setattr(batches, "collate", on_the_host)
+    counts = []
+    for batch_size in (4, 12):
+        asked = config(tiny_dataset, batch_size=batch_size, epochs=1, weight_average=0.9)
+        asked = asked.parse(asked.model_dump() | {"method": method, "network": {"name": "enet"}})
+        with Reads() as reads:
+            run(asked, tmp_path / f"{method}{batch_size}")
+        counts.append(reads.count)
+    assert counts[0] == counts[1] > 0

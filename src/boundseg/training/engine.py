@@ -16,9 +16,10 @@ from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError
 from boundseg.losses import Objective, Penalties
 from boundseg.training.augment_config import augmentations
+from boundseg.training.average import WeightAverage
 from boundseg.training.config import Config
 from boundseg.training.running import Running
-from boundseg.training.session import Session, averaged
+from boundseg.training.session import Session
 from boundseg.training.supervision import Teaching
 
 
@@ -86,7 +87,8 @@ def make_ready(config: Config, dataset: Dataset, teaching: Teaching, network: nn
     method = config.method.build(teaching.constraints, teaching.train, fabric.device)
     gated_crf = config.regularise.gated_crf_term(len(dataset.labels))
     objective = Objective(dataset.ignore, teaching.constraints, settings.average, gated_crf, method)
-    session = Session(network, bare, method, Running(fabric.device), averaged(network, settings.weight_average))
+    average = None if settings.weight_average is None else WeightAverage(network, settings.weight_average)
+    session = Session(network, bare, method, Running(fabric.device), average)
     shares_weights = session.average is None and not settings.compile
     return Engine(
         fabric,

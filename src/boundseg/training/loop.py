@@ -143,7 +143,7 @@ def _epochs(config: Config, engine: Engine, teaching: Teaching, dataset: Dataset
                 if isinstance(method, Lagrangian):
                     method.ascend(teaching.constraints, loss.terms, batch.rows)
                 if session.average is not None:
-                    session.average.update_parameters(session.network)
+                    session.average.update(session.network)
                 running.add(loss)
                 if not engine.scaled:
                     running.add_mean("gradient", gradient)

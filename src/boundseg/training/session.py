@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from boundseg.errors import CheckpointError, RunError
 from boundseg.losses import Lagrangian, Method
 from boundseg.training import checkpoint as checkpoints
+from boundseg.training.average import WeightAverage
 from boundseg.training.run import Run
 from boundseg.training.running import Running
 from boundseg.training.schedules import Progress
@@ -38,7 +38,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     method: Method
     running: Running
-    average: AveragedModel | None = None
+    average: WeightAverage | None = None
     progress: Progress = field(default_factory=Progress)
     epoch: int = 0
     step: int = 0
@@ -89,7 +89,7 @@ class Session:
             checkpoints.restore_multipliers(self.method.multipliers, last, run.folder)
         if self.average is not None:
             self.average.module.load_state_dict(last.average or last.weights)
-            self.average.n_averaged.fill_(1)
+            self.average.begun = True
         state = last.state
         self.progress = Progress(**state["progress"])
         self.epoch, self.step = int(state["epoch"]) + 1, int(state.get("step", 0))
@@ -97,14 +97,6 @@ class Session:
         torch.set_rng_state(_rng(state["rng"]))
         if torch.cuda.is_available() and state.get("rng_cuda"):
             torch.cuda.set_rng_state_all([_rng(rng) for rng in state["rng_cuda"]])
-
-
-def averaged(network: nn.Module, decay: float | None) -> AveragedModel | None:
-    """An exponential moving average of weights and running statistics, or None where none is asked for."""
-    if decay is None:
-        return None
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
 
 def require_room(folder: Path | str, network: nn.Module) -> None:
