@@ -22,7 +22,11 @@ EQUAL = 1e-5
 def at_once(
     model: nn.Module, objective: Objective, batch: Images, size: int, asked: Iterable[str], noise: float = 0.0
 ) -> Loss:
-    """The same chunks with all graphs kept: one loss of all logits, and one backward pass."""
+    """The same chunks with all graphs kept: one loss of all logits, and one backward pass.
+
+    The network is float32 as ours, the loss float64: in float32, a mean's own rounding is up to 3e-5 of its gradient
+    where regions lie 40 voxels from the case's first one.
+    """
     chunks: list[Images] = []
     logits: list[Tensor] = []
     for make in cut(batch, size, asked, noise):
@@ -31,7 +35,7 @@ def at_once(
     whole = some(batch, torch.arange(len(batch.images)), asked)
     images = torch.cat([chunk.images for chunk in chunks])
     loss = objective(
-        torch.cat(logits), whole.labels, whole.bounds, whole.frame, whole.volumes, 0.7, 5.0, images, whole.rows
+        torch.cat(logits).double(), whole.labels, whole.bounds, whole.frame, whole.volumes, 0.7, 5.0, images, whole.rows
     )
     loss.total.backward()
     return loss
@@ -55,13 +59,13 @@ def require_same_step(
 
 
 def require_same_figures(ours: Loss, theirs: Loss) -> None:
-    torch.testing.assert_close(ours.total, theirs.total.detach())
-    torch.testing.assert_close(ours.cross_entropy, theirs.cross_entropy.detach())
+    torch.testing.assert_close(ours.total, theirs.total.detach(), check_dtype=False)
+    torch.testing.assert_close(ours.cross_entropy, theirs.cross_entropy.detach(), check_dtype=False)
     if theirs.gated_crf is not None:
-        torch.testing.assert_close(ours.gated_crf, theirs.gated_crf.detach())
+        torch.testing.assert_close(ours.gated_crf, theirs.gated_crf.detach(), check_dtype=False)
     assert ours.parts.keys() == theirs.parts.keys() and ours.terms.keys() == theirs.terms.keys()
     for name, part in theirs.parts.items():
-        torch.testing.assert_close(ours.parts[name], part.detach(), msg=name)
+        torch.testing.assert_close(ours.parts[name], part.detach(), check_dtype=False, msg=name)
     for name, term in theirs.terms.items():
         mine = ours.terms[name]
         torch.testing.assert_close(mine.value, term.value.detach(), check_dtype=False, rtol=1e-4, atol=1e-4, msg=name)

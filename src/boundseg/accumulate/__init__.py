@@ -3,5 +3,6 @@
 from boundseg.accumulate.chunk import Chunk, nothing_of
 from boundseg.accumulate.exact import Step, accumulate
 from boundseg.accumulate.ranks import Ranks
+from boundseg.accumulate.streaming import Streaming
 
-__all__ = ["Chunk", "Ranks", "Step", "accumulate", "nothing_of"]
+__all__ = ["Chunk", "Ranks", "Step", "Streaming", "accumulate", "nothing_of"]
