@@ -15,6 +15,7 @@ def test_two_ranks_train_as_one() -> None:
 
         from boundseg.accumulate import Ranks, accumulate, nothing_of
         from boundseg.constraints import Multipliers
+        from boundseg.gated_crf import GatedCrf
         from boundseg.losses import Lagrangian, Objective
 
         from tests.accumulate.cases import IGNORE, constraints, cut, difference, gradient, network, some, step
@@ -56,7 +57,8 @@ def test_two_ranks_train_as_one() -> None:
             ranks = Ranks(add_up, 2, volumes=3, hold=model.no_sync)
             kinds = [Multipliers(SHAPES) for _ in range(2)]
             methods = [{"method": Lagrangian(kind, 0.5, 2.0)} if multipliers else {} for kind in kinds]
-            ours, theirs = (Objective(IGNORE, ASKED, **method) for method in methods)
+            crf = None if multipliers else GatedCrf(0.1, radius=1)
+            ours, theirs = (Objective(IGNORE, ASKED, gated_crf=crf, **method) for method in methods)
             kind = torch.optim.Adam if multipliers else torch.optim.SGD
             optimizers = [kind(m.parameters(), lr=1e-3) for m in (model, alone)]
             for n in range(20 if not multipliers else 6):
