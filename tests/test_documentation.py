@@ -58,6 +58,13 @@ def test_the_code_of_a_family_runs_as_it_stands(page: Path, code: str) -> None:
     assert code.endswith("loss.backward()\n"), "the reader sees what to descend"
 
 
+def test_whole_volumes_run_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    for code in blocks(ROOT / "docs" / "whole-volumes.md", "python"):
+        exec(code, names)
+    assert "tensor" in capsys.readouterr().out
+
+
 def test_proposals_and_multipliers_run_as_they_stand() -> None:
     for code in blocks(CONSTRAINTS / "lagrangian.md", "python"):
         names: dict[str, object] = {}

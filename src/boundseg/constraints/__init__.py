@@ -47,6 +47,7 @@ from boundseg.constraints.penalties import (
 )
 from boundseg.constraints.quantities import QUANTITIES, Quantity, descriptor
 from boundseg.constraints.scale import Relative, Scale, Voxels
+from boundseg.constraints.totals import Totals
 
 __all__ = [
     "NEEDS",
@@ -83,6 +84,7 @@ __all__ = [
     "SizeUnit",
     "Spread",
     "Term",
+    "Totals",
     "Traits",
     "Voxels",
     "box_bands",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from boundseg.constraints.bounds import Bounds
@@ -18,12 +18,16 @@ from boundseg.constraints.descriptors.measure import group_sums
 from boundseg.constraints.frame import Frame
 from boundseg.constraints.groups import Groups
 from boundseg.constraints.penalties import PENALTIES, Penalty, ScaleKind, name_of, needs, priced, quadratic
-from boundseg.constraints.precision import at_least_float32
+from boundseg.constraints.precision import at_least_float32, best_precision
 from boundseg.constraints.scale import Scale, Voxels, explained, kind, resolve
+from boundseg.constraints.totals import Totals
 from boundseg.errors import BoundsError
 
 Scope = Literal["slice", "volume"]
 Memo = dict[Hashable, tuple[object, Tensor]]  # what was measured, kept alive so that its identity stays its own
+
+
+_COLUMNS = ("value", "cost", "tolerance", "defined", "unit")  # of a term, beside its bounds
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,40 @@ class Term:
     tolerance: Float[Tensor, "..."]
     defined: Bool[Tensor, "..."]
     unit: float | Float[Tensor, "..."] = 1.0
+
+    @classmethod
+    def concatenate(cls, terms: Sequence[Term]) -> Term:
+        """The rows of several terms of one constraint, one after the other."""
+
+        return cls._of(
+            {name: torch.cat([term._full(name) for term in terms]) for name in _COLUMNS},
+            [term.bounds for term in terms],
+        )
+
+    def rows(self, index: Int[Tensor, " N"]) -> Term:
+        """Some of the rows."""
+        bounds = Bounds._like(self.bounds.lower[index], self.bounds.upper[index])
+        return self._of({name: self._full(name)[index] for name in _COLUMNS}, [bounds])
+
+    @classmethod
+    def _of(cls, columns: dict[str, Tensor], bounds: Sequence[Bounds]) -> Term:
+        return cls(bounds=Bounds.concatenate(bounds), **columns)
+
+    def _full(self, name: str) -> Tensor:
+        """An attribute, a number for each value."""
+        return torch.as_tensor(getattr(self, name), device=self.value.device).expand_as(self.value)
+
+    def detach(self) -> Term:
+        """The same numbers as constants."""
+        unit = self.unit.detach() if isinstance(self.unit, Tensor) else self.unit
+        return Term(
+            self.value.detach(),
+            self.bounds,
+            self.cost.detach(),
+            self.tolerance.detach(),
+            self.defined,
+            unit,
+        )
 
     @property
     def mean(self) -> Float[Tensor, ""]:
@@ -175,39 +213,79 @@ class Constraint:
         pixels: int,
         t: float | Tensor = 5.0,
     ) -> Term:
-        """Prices what was summed before, over chunks or tiles: see :meth:`sums` and :meth:`Groups.add`.
+        """Prices what was summed before, over tiles of the same images: see :meth:`sums` and :meth:`Groups.add`.
 
         Args:
             sums: Of each group.
             bounds: As in :meth:`__call__`, as are ``frame``, ``groups`` and ``t``.
             pixels: Voxels of a predicted image.
         """
-        value = self.descriptor.value(sums)
+        return self.price(self._seen(sums, frame, groups, pixels), bounds, groups.parts, t)
+
+    def totals(self, probs: Float[Tensor, "B K *space"], frame: Frame, memo: Memo | None = None) -> Totals:
+        """What each image adds to the group it is part of, wherever the rest of that is.
+
+        Squares are summed about the origin of the case, which all parts share; these and means in float64 where the
+        device has it, for float32 would lose the digits of a region that lies far from there.
+
+        Args:
+            probs: As in :meth:`__call__`, as are ``frame`` and ``memo``.
+
+        Raises:
+            ValueError: The frame lacks what the descriptor reads.
+        """
+        memo = {} if memo is None else memo
+        key = ("totals", *self._key)
+        if key not in memo:
+            own = replace(self._own(frame), centre=None)
+            regions = self._regions(probs, memo)
+            exact = best_precision(probs.device)
+            if self.descriptor.traits.about is not None or self.descriptor.traits.partial:
+                regions = regions.to(exact)  # quotients: a mean's gradient is a small difference of large numbers
+            memo[key] = self.descriptor, self.descriptor.sums(regions, own).to(exact)
+        each = Groups.each(len(probs), probs.device)
+        return self._seen(memo[key][1], frame, each, probs[0, 0].numel())
+
+    def price(self, totals: Totals, bounds: Bounds, parts: Int[Tensor, " G"], t: float | Tensor = 5.0) -> Term:
+        """Prices totals, which may come from several chunks, batches or processes.
+
+        Args:
+            totals: A row per group: see :meth:`totals` and :meth:`Totals.grouped`.
+            bounds: As in :meth:`__call__`, as is ``t``.
+            parts: How many images make up each group; of one that has fewer, a part is seen.
+        """
+        value = self.descriptor.value(totals.sums)
         traits = self.descriptor.traits
         self._require_bounds_for(value, bounds)
-        bounds = bounds.seen_in_part(_like(self._whole(frame, groups), value), grows=traits.grows)
+        bounds = bounds.seen_in_part(_like(totals.whole(parts), value), grows=traits.grows)
         defined = torch.ones_like(value, dtype=torch.bool)
         if traits.partial:
-            defined = defined & cast(Partial, self.descriptor).defined(sums)
+            defined = defined & cast(Partial, self.descriptor).defined(totals.sums)
             bounds = bounds.only(defined)
-        tolerance = self._tolerance(frame, groups, pixels, value)
+        tolerance = self._tolerance(totals, value)
         declared = needs(self.penalty)
         # a group without voxels has no scale; its bounds are unknown, and what is unknown costs 0 and not 0 / 0
         per_voxel = tolerance.where(tolerance > 0, 1)
+        pixels = _like((totals.voxels / totals.images.clamp(min=1)).clamp(min=1).unsqueeze(1), value)
         scale = resolve(self._scale, declared.power, value, bounds, pixels, per_voxel)
         options: dict[str, Any] = {"t": t} if declared.barrier else {}
         unit = scale if declared.power == 1 else scale**0.5
         return Term(value, bounds, self.penalty(value, bounds, scale, **options), tolerance, defined, unit)
 
     def _group_sums(self, probs: Tensor, frame: Frame, groups: Groups, memo: Memo) -> Tensor:
-        # by identity, for somebody's own descriptor may be equal to another kind's, or have no hash
-        shared = self.descriptor.traits.shared
-        what = ("own", id(self.descriptor)) if shared is None else ("shared", shared)
-        key = (what, self.regions, self.sharpness, self.scope)
+        key = self._key
         if key not in memo:
             sums = group_sums(self.descriptor, self._regions(probs, memo), self._own(frame), groups)
             memo[key] = self.descriptor, sums
         return memo[key][1]
+
+    @property
+    def _key(self) -> tuple[Hashable, ...]:
+        """What has the same sums of a batch."""
+        shared = self.descriptor.traits.shared
+        # by identity, for somebody's own descriptor may be equal to another kind's, or have no hash
+        what = ("own", id(self.descriptor)) if shared is None else ("shared", shared)
+        return (what, self.regions, self.sharpness, self.scope)
 
     def _regions(self, probs: Tensor, memo: Memo) -> Tensor:
         key = (self.regions, self.sharpness)
@@ -222,20 +300,37 @@ class Constraint:
     def _own(self, frame: Frame) -> Frame:
         return frame.in_plane() if self.scope == "slice" else frame
 
-    def _whole(self, frame: Frame, groups: Groups) -> Tensor:
-        if frame.whole is None:
-            seen = torch.ones(len(groups.index), len(self.regions), dtype=torch.bool, device=groups.index.device)
-        else:
-            seen = torch.stack([frame.whole[:, list(classes)].all(1) for classes in self.regions], dim=1)
-        return groups.whole(seen.reshape(len(seen), -1, self.descriptor.traits.arity).all(2))
+    def _seen(self, sums: Tensor, frame: Frame, groups: Groups, pixels: int) -> Totals:
+        """Beside sums of groups, what was seen to get them."""
+        one = torch.ones(len(groups.index), dtype=sums.dtype, device=sums.device)
+        images = groups.add(one)
+        return Totals(
+            sums,
+            images,
+            images * pixels,
+            groups.add(self._cut(frame, one)),
+            groups.add(self._amount(frame, pixels).to(sums.dtype)) if self.descriptor.traits.counts else 0 * images,
+        )
 
-    def _tolerance(self, frame: Frame, groups: Groups, pixels: int, value: Tensor) -> Tensor:
-        if not self.descriptor.traits.counts:
-            return value.new_zeros(())
+    def _cut(self, frame: Frame, one: Tensor) -> Float[Tensor, "B values"]:
+        arity = self.descriptor.traits.arity
+        if frame.whole is None:
+            return one.new_zeros(len(one), len(self.regions) // arity)
+        seen = torch.stack([frame.whole[:, list(classes)].all(1) for classes in self.regions], dim=1)
+        return (~seen.reshape(len(one), -1, arity).all(2)).to(one.dtype)
+
+    def _amount(self, frame: Frame, pixels: int) -> Float[Tensor, " B"]:
         per_voxel = cast(Counting, self.descriptor).per_voxel(frame, pixels)
         # of a share, a voxel is the less the more there is: slices of a volume add up their voxels
-        of_group = groups.mean(per_voxel) if self.descriptor.traits.grows else 1 / groups.add(1 / per_voxel)
-        return _like(torch.nan_to_num(of_group, posinf=0.0).unsqueeze(1), value)
+        amount = per_voxel if self.descriptor.traits.grows else 1 / per_voxel
+        return amount.where(per_voxel > 0, 0)
+
+    def _tolerance(self, totals: Totals, value: Tensor) -> Tensor:
+        traits = self.descriptor.traits
+        if not traits.counts:
+            return value.new_zeros(())
+        mean = totals.amount / totals.images.clamp(min=1) if traits.grows else 1 / totals.amount
+        return _like(torch.nan_to_num(mean, posinf=0.0).unsqueeze(1), value)
 
     def _require_bounds_for(self, value: Tensor, bounds: Bounds) -> None:
         given, wanted = bounds.lower.shape, value.shape

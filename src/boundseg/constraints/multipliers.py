@@ -100,7 +100,7 @@ class Multipliers(nn.Module):
         multipliers = self.of(name)
         for side, (violation, known) in zip(multipliers, _violations(value, bounds, scale), strict=True):
             raised = (side[rows] + rate * violation).relu()
-            side[rows] = raised.where(known, side[rows])
+            side[rows] = raised.to(side.dtype).where(known, side[rows])
         self.get_buffer(self._raised(name))[rows] = True
 
     @torch.no_grad()

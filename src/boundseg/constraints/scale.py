@@ -40,7 +40,7 @@ def kind(scale: Scale) -> ScaleKind:
 
 
 def resolve(
-    scale: Scale, power: int, value: Tensor, bounds: Bounds, pixels: int, per_voxel: float | Tensor
+    scale: Scale, power: int, value: Tensor, bounds: Bounds, pixels: int | Tensor, per_voxel: float | Tensor
 ) -> float | Tensor:
     """A scale in the value's unit, to the power that the penalty wants.
 

@@ -47,28 +47,50 @@ def partial_cross_entropy(
 
 
 def of_log_probs(
-    log_probs: Float[Tensor, "B K *space"], labels: Integer[Tensor, "B *space"], ignore: int, average: Average
+    log_probs: Float[Tensor, "B K *space"],
+    labels: Integer[Tensor, "B *space"],
+    ignore: int,
+    average: Average,
+    elsewhere: float | Float[Tensor, ""] = 0.0,
 ) -> Float[Tensor, ""]:
-    """:func:`partial_cross_entropy` of probabilities whose logarithm is there already."""
+    """:func:`partial_cross_entropy` of probabilities whose logarithm is there already.
+
+    Args:
+        log_probs: Log-softmax.
+        labels: As there, as are ``ignore`` and ``average``.
+        elsewhere: As in :func:`averaged`.
+    """
     labels = labels.long()
     nats = F.nll_loss(log_probs, labels, ignore_index=ignore, reduction="none")
-    return averaged(nats, labels != ignore, average)
+    return averaged(nats, labels != ignore, average, elsewhere)
 
 
-def averaged(nats: Float[Tensor, "B *space"], there: Bool[Tensor, "B *space"], average: Average) -> Float[Tensor, ""]:
+def averaged(
+    nats: Float[Tensor, "B *space"],
+    there: Bool[Tensor, "B *space"],
+    average: Average,
+    elsewhere: float | Float[Tensor, ""] = 0.0,
+) -> Float[Tensor, ""]:
     """A number per pixel, averaged over the pixels that are there; see :func:`partial_cross_entropy`.
 
     Args:
         nats: 0 where a pixel does not count.
         there: Which pixels count.
         average: Over the pixels of an image and then the images that have any, over those of the batch, or not at all.
+        elsewhere: What :func:`counted` says of the rest of a divided batch; the shares of its parts add up to the mean.
     """
-    total, count = nats.flatten(1).sum(1), there.flatten(1).sum(1)
+    total = nats.flatten(1).sum(1)
+    if average == "image":
+        total = total / there.flatten(1).sum(1).clamp(min=1)
+    return total.sum() / (counted(there, average) + elsewhere).clamp(min=1).to(total.dtype)
+
+
+def counted(there: Bool[Tensor, "B *space"], average: Average) -> Float[Tensor, ""]:
+    """By what :func:`averaged` divides, to be added over the parts of a batch; a sum is divided by nothing, 0."""
     if average == "sum":
-        return total.sum()
-    if average == "batch":
-        return total.sum() / count.sum().clamp(min=1)
-    return (total / count.clamp(min=1)).sum() / (count > 0).sum().clamp(min=1)
+        return torch.zeros((), device=there.device)
+    # float32 counts to 16.7 million: more pixels than a chunk has
+    return (there.flatten(1).any(1) if average == "image" else there).sum().to(torch.float32)
 
 
 def full_cross_entropy(logits: Float[Tensor, "B C *space"], target: Integer[Tensor, "B *space"]) -> Float[Tensor, ""]:

@@ -17,44 +17,63 @@ Figures = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a batch is asked, and what was found.
+class Predicted:
+    """What a network said of a batch, and what its pixels are.
 
     Attributes:
         logits: The network's output, a channel per class.
         log_probs: Their log-softmax.
         labels: Class indices and ``ignore``.
         ignore: The label of pixels about which nothing is known.
-        constraints: Those for which the batch has bounds.
-        terms: What each found, by its name.
-        strengths: The factor on the weight of each, by its name, for a warm-up.
         frame: Where the predicted voxels lie in their cases.
         volumes: Which images are slices of one volume.
-        rows: Which of all slices, and of all volumes, those of the batch are.
         average: How cross-entropies are averaged.
     """
 
-    logits: Float[Tensor, "B K *space"]
-    log_probs: Float[Tensor, "B K *space"]
+    logits: Float[Tensor, "B C *space"]
+    log_probs: Float[Tensor, "B C *space"]
     labels: Integer[Tensor, "B *space"]
     ignore: int
-    constraints: Sequence[Constraint]
-    terms: Mapping[str, Term]
-    strengths: Mapping[str, float]
     frame: Frame
     volumes: Groups | None
-    rows: Rows | None
     average: Average
-
-    def factor(self, constraint: Constraint) -> float:
-        """The weight of a constraint, warm-up included."""
-        return constraint.weight * self.strengths[constraint.name]
 
     def groups(self, scope: Scope) -> Groups:
         """What belongs together for constraints of a scope."""
         if scope == "volume" and self.volumes is not None:
             return self.volumes
         return Groups.each(len(self.logits), self.logits.device)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a batch is asked, and what was found.
+
+    Attributes:
+        constraints: Those for which the batch has bounds.
+        terms: What each found, by its name.
+        strengths: The factor on the weight of each, by its name, for a warm-up.
+        rows: Which of all slices, and of all volumes, those of the batch are.
+        predicted: The batch itself; None where terms of several chunks were put together.
+        elsewhere: By a constraint's name, how many values the rest of a divided batch averages over.
+    """
+
+    constraints: Sequence[Constraint]
+    terms: Mapping[str, Term]
+    strengths: Mapping[str, float]
+    rows: Rows | None = None
+    predicted: Predicted | None = None
+    elsewhere: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+    def factor(self, constraint: Constraint) -> float:
+        """The weight of a constraint, warm-up included."""
+        return constraint.weight * self.strengths[constraint.name]
+
+    def mean(self, constraint: Constraint, cost: Float[Tensor, "G *values"]) -> Float[Tensor, ""]:
+        """A cost for each value of a constraint, averaged over the known ones, those of the rest of the batch among
+        them."""
+        total, count = self.terms[constraint.name].bounds.total(cost)
+        return total / (count + self.elsewhere.get(constraint.name, 0)).clamp(min=1).to(total.dtype)
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,7 @@ class Penalties:
     descends_terms = True
 
     def __call__(self, asked: Asked) -> Taught:
-        return Taught({c.name: asked.factor(c) * asked.terms[c.name].mean for c in asked.constraints})
+        return Taught({c.name: asked.factor(c) * asked.mean(c, asked.terms[c.name].cost) for c in asked.constraints})
 
 
 @dataclass(frozen=True)
@@ -125,7 +144,7 @@ class Lagrangian:
             name, term = constraint.name, asked.terms[constraint.name]
             rows = self._rows(constraint, asked.rows)
             priced = self.multipliers.cost(name, term.value, term.bounds, rows, term.unit, self.coefficient)
-            costs[name] = asked.factor(constraint) * term.bounds.mean(priced)
+            costs[name] = asked.factor(constraint) * asked.mean(constraint, priced)
             figures[f"multiplier: {name}"] = term.bounds.total(self.multipliers.of(name)[:, rows].amax(0))
         return Taught(costs, figures)
 

@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from boundseg.constraints import Bounds, Constraint, Frame, Groups, Memo, Term
+from boundseg.constraints import Bounds, Constraint, Frame, Groups, Memo, Term, Totals
+from boundseg.constraints.precision import best_precision
 from boundseg.gated_crf import GatedCrf
-from boundseg.losses.cross_entropy import Average, of_log_probs, two_channels
-from boundseg.losses.method import Asked, Figures, Method, Penalties, Rows
+from boundseg.losses.cross_entropy import Average, counted, of_log_probs, two_channels
+from boundseg.losses.elsewhere import Elsewhere, Share
+from boundseg.losses.method import Asked, Figures, Method, Penalties, Predicted, Rows
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Loss:
         gated_crf: The energy per pixel, where it was asked for.
         figures: Totals and counts of what the method has to tell beside the terms.
         parts: What the total is the sum of, weighted, by name.
+        totals: Where the batch is a part: what each of its images adds to the constraints of volumes, by their names.
     """
 
     total: Float[Tensor, ""]
@@ -34,6 +37,7 @@ class Loss:
     gated_crf: Float[Tensor, ""] | None = None
     figures: Figures = field(default_factory=dict)
     parts: dict[str, Tensor] = field(default_factory=dict)
+    totals: dict[str, Totals] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ class Objective:
         t: float | Tensor = 5.0,
         images: Float[Tensor, "B channels *space"] | None = None,
         rows: Rows | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> Loss:
-        """Loss of one batch.
+        """Loss of one batch, or of a part of one.
 
         Args:
             logits: The network's output.
@@ -90,11 +95,86 @@ class Objective:
             t: The steepness of log-barriers, which grows by a schedule.
             images: What the network saw, for the gated CRF.
             rows: For multipliers: which of all slices (``slice``), and of all volumes, those of the batch are.
+            elsewhere: What the rest of a divided batch holds. The total then has the gradient of the whole batch's with
+                respect to this part; its cross-entropy, gated CRF and costs of slices are shares, which add up over the
+                parts, and a volume's cost is that of the whole volume, in each part that holds some of it.
 
         Raises:
-            ValueError: Bounds of no constraint here, a constraint that speaks of volumes where the batch does not say
-                which images form one, no images for the gated CRF, no rows for multipliers, or constraints that are
-                not linear for proposals.
+            ValueError: Proposals of a part of a batch, bounds of no constraint here, a constraint that speaks of
+                volumes where the batch does not say which images form one, no images for the gated CRF, no rows for
+                multipliers, or constraints that are not linear for proposals.
+        """
+        if elsewhere is not None and not self.method.descends_terms:
+            raise ValueError(f"{type(self.method).__name__} need the whole batch at once, and this is a part of one")
+        asked = self.asked(bounds)
+        logits = two_channels(logits)
+        frame = frame or Frame.plain(len(logits), logits.ndim - 2, logits.device)
+        log_probs = logits.log_softmax(1)
+        rest = {} if elsewhere is None else elsewhere.counts
+        cross_entropy = of_log_probs(log_probs, labels, self.ignore, self.average, rest.get("cross_entropy", 0.0))
+        probs = log_probs.exp() if asked or self.gated_crf else log_probs
+        totals: dict[str, Totals] = {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.method.descends_terms):
+            terms = self._terms(asked, probs, bounds, frame, volumes, t, elsewhere, totals)
+        strengths = {c.name: strength[c.name] if isinstance(strength, Mapping) else strength for c in asked}
+        predicted = Predicted(logits, log_probs, labels, self.ignore, frame, volumes, self.average)
+        taught = self.method(Asked(asked, terms, strengths, rows, predicted, rest))
+        # a volume's cost may be float64, as its sums are
+        costs = {name: cost.to(cross_entropy.dtype) for name, cost in taught.costs.items()}
+        parts = {"cross_entropy": cross_entropy, **costs}
+        energy = None
+        if self.gated_crf is not None:
+            if images is None:
+                raise ValueError("the gated CRF compares images: give images=…")
+            inside = (frame.weight > 0).expand_as(probs[:, 0])
+            energy = self.gated_crf(probs, images, inside)
+            if "gated_crf" in rest:
+                own = inside.sum()
+                energy = energy * (own.clamp(min=1) / (own + rest["gated_crf"]).clamp(min=1)).to(energy.dtype)
+            parts["gated_crf"] = self.gated_crf.weight * energy
+        total = torch.stack([*parts.values()]).sum()
+        return Loss(total, cross_entropy, terms, energy, taught.figures, parts, totals)
+
+    @torch.no_grad()
+    def share(
+        self,
+        logits: Float[Tensor, "B C *space"],
+        labels: Integer[Tensor, "B *space"],
+        bounds: Mapping[str, Bounds],
+        frame: Frame | None = None,
+    ) -> Share:
+        """What a part of a divided batch adds to what all parts must know; see :class:`Elsewhere`.
+
+        Args:
+            logits: As in :meth:`__call__`, as are the others.
+
+        Raises:
+            ValueError: Bounds of no constraint here.
+        """
+        asked = self.asked(bounds)
+        logits = two_channels(logits)
+        frame = frame or Frame.plain(len(logits), logits.ndim - 2, logits.device)
+        exact = best_precision(logits.device)
+        counts = {"cross_entropy": counted(labels.long() != self.ignore, self.average).to(exact)}
+        if self.gated_crf is not None:
+            counts["gated_crf"] = (frame.weight > 0).expand_as(labels).sum().to(exact)
+        probs = logits.softmax(1) if asked else logits
+        memo: Memo = {}
+        for constraint in self.constraints:
+            if constraint.scope == "slice":
+                known = torch.zeros((), dtype=exact, device=logits.device)
+                if constraint.name in bounds:
+                    term = constraint(probs, bounds[constraint.name], frame, None, memo=memo)
+                    known = term.bounds.known.sum().to(exact)
+                counts[constraint.name] = known
+        volumes = [constraint for constraint in asked if constraint.scope == "volume"]
+        return Share({c.name: c.totals(probs, frame, memo) for c in volumes}, counts)
+
+    def asked(self, bounds: Mapping[str, Bounds]) -> list[Constraint]:
+        """The constraints of which something is known.
+
+        Raises:
+            ValueError: There are bounds of no constraint here.
         """
         asked = [constraint for constraint in self.constraints if constraint.name in bounds]
         if len(asked) < len(bounds):
@@ -103,25 +183,7 @@ class Objective:
             raise ValueError(
                 f"there are bounds for {unknown!r}, which is no constraint here: {', '.join(known) or 'none'}"
             )
-        logits = two_channels(logits)
-        frame = frame or Frame.plain(len(logits), logits.ndim - 2, logits.device)
-        log_probs = logits.log_softmax(1)
-        cross_entropy = of_log_probs(log_probs, labels, self.ignore, self.average)
-        probs = log_probs.exp() if asked or self.gated_crf else log_probs
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.method.descends_terms):
-            terms = self._terms(asked, probs, bounds, frame, volumes, t)
-        strengths = {c.name: strength[c.name] if isinstance(strength, Mapping) else strength for c in asked}
-        taught = self.method(
-            Asked(logits, log_probs, labels, self.ignore, asked, terms, strengths, frame, volumes, rows, self.average)
-        )
-        parts = {"cross_entropy": cross_entropy, **taught.costs}
-        energy = None
-        if self.gated_crf is not None:
-            if images is None:
-                raise ValueError("the gated CRF compares images: give images=…")
-            energy = self.gated_crf(probs, images, (frame.weight > 0).expand_as(probs[:, 0]))
-            parts["gated_crf"] = self.gated_crf.weight * energy
-        return Loss(torch.stack([*parts.values()]).sum(), cross_entropy, terms, energy, taught.figures, parts)
+        return asked
 
     @staticmethod
     def _terms(
@@ -131,12 +193,23 @@ class Objective:
         frame: Frame,
         volumes: Groups | None,
         t: float | Tensor,
+        elsewhere: Elsewhere | None,
+        totals: dict[str, Totals],
     ) -> dict[str, Term]:
         terms: dict[str, Term] = {}
         memo: Memo = {}  # of one batch: constraints that need the same sums share them
         for constraint in asked:
-            if constraint.scope == "volume" and volumes is None:
-                raise ValueError(f"the constraint {constraint.name!r} speaks of volumes: give volumes=Groups(…)")
-            groups = volumes if constraint.scope == "volume" else None
-            terms[constraint.name] = constraint(probs, bounds[constraint.name], frame, groups, t, memo)
+            name = constraint.name
+            if constraint.scope == "slice":
+                terms[name] = constraint(probs, bounds[name], frame, None, t, memo)
+                continue
+            if volumes is None:
+                raise ValueError(f"the constraint {name!r} speaks of volumes: give volumes=Groups(…)")
+            if elsewhere is None:
+                terms[name] = constraint(probs, bounds[name], frame, volumes, t, memo)
+                continue
+            own = constraint.totals(probs, frame, memo)
+            totals[name] = own.detach()
+            whole = elsewhere.joined(name, own.grouped(volumes))
+            terms[name] = constraint.price(whole, bounds[name], volumes.parts, t)
         return terms

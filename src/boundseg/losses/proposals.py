@@ -12,7 +12,7 @@ from torch import Tensor
 from boundseg.constraints import Groups
 from boundseg.constraints.projection import Hardening, LinearForm, Proposal, Stop, ascend, linear_form, project
 from boundseg.losses.cross_entropy import averaged, of_log_probs
-from boundseg.losses.method import Asked, Taught
+from boundseg.losses.method import Asked, Predicted, Taught
 
 Solver = Literal["exact", "ascent"]
 Targets = Hardening | Literal["soft"]
@@ -75,23 +75,24 @@ class Proposals:
         """
         if not asked.constraints:
             return Taught({})
+        batch = _batch(asked)
         scopes = {constraint.scope for constraint in asked.constraints}
         if len(scopes) > 1:
             raise ValueError("proposals keep bounds of slices or bounds of volumes, and these constraints have both")
-        groups = asked.groups(scopes.pop())
+        groups = batch.groups(scopes.pop())
         form = linear_form(
             asked.constraints,
             [asked.terms[constraint.name].bounds for constraint in asked.constraints],
-            asked.frame,
+            batch.frame,
             groups,
-            asked.logits.shape[2:],
+            batch.logits.shape[2:],
         )
-        proposal = self.propose(asked, form, groups)
+        proposal = self.propose(batch, form, groups)
         known = form.bounds.known.any(1) | form.contradictory
         kept = proposal.feasible.all(1) & ~form.contradictory
         # the published training learns from what the ascent left, whatever that is
         taught = known & kept if self.solver == "exact" else known
-        cost = self._cross_entropy(asked, proposal, taught[groups.index])
+        cost = self._cross_entropy(batch, proposal, taught[groups.index])
         count = known.sum()
         figures = {
             "proposal": (cost.detach(), torch.ones_like(cost)),
@@ -100,7 +101,7 @@ class Proposals:
         }
         return Taught({"proposal": self.weight * max(asked.strengths.values()) * cost}, figures)
 
-    def propose(self, asked: Asked, form: LinearForm, groups: Groups) -> Proposal:
+    def propose(self, batch: Predicted, form: LinearForm, groups: Groups) -> Proposal:
         """The proposal of a batch.
 
         Raises:
@@ -108,37 +109,42 @@ class Proposals:
         """
         if self.solver == "exact":
             return project(
-                asked.logits,
+                batch.logits,
                 form.bounds,
                 form.regions,
-                frame=asked.frame,
+                frame=batch.frame,
                 groups=groups,
-                labels=asked.labels,
-                ignore=asked.ignore,
+                labels=batch.labels,
+                ignore=batch.ignore,
                 potentials=form.potentials,
                 tolerance=self.tolerance,
             )
         if len(form.regions) > 1:
             raise ValueError(f"the ascent takes one bounded region, and there are {len(form.regions)}: use exact")
         return ascend(
-            asked.logits,
+            batch.logits,
             form.bounds,
             form.regions[0],
-            frame=asked.frame,
+            frame=batch.frame,
             groups=groups,
-            labels=asked.labels,
-            ignore=asked.ignore,
+            labels=batch.labels,
+            ignore=batch.ignore,
             stop=self.stop,
             step=self.step,
             iterations=self.iterations,
         )
 
-    def _cross_entropy(self, asked: Asked, proposal: Proposal, taught: Bool[Tensor, " B"]) -> Float[Tensor, ""]:
+    def _cross_entropy(self, batch: Predicted, proposal: Proposal, taught: Bool[Tensor, " B"]) -> Float[Tensor, ""]:
         """Over all pixels of the case, in the images that are taught."""
-        inside = (asked.frame.weight > 0).expand_as(asked.labels)
+        inside = (batch.frame.weight > 0).expand_as(batch.labels)
         here = inside & taught.reshape(-1, *([1] * (inside.ndim - 1)))
         if self.targets != "soft":
             labels = proposal.harden(self.targets).where(here, UNTAUGHT)
-            return of_log_probs(asked.log_probs, labels, UNTAUGHT, asked.average)
-        nats = -(asked.log_probs * proposal.probs).sum(1)
-        return averaged(nats.where(here, 0), here, asked.average)
+            return of_log_probs(batch.log_probs, labels, UNTAUGHT, batch.average)
+        nats = -(batch.log_probs * proposal.probs).sum(1)
+        return averaged(nats.where(here, 0), here, batch.average)
+
+
+def _batch(asked: Asked) -> Predicted:
+    assert asked.predicted is not None, "an objective refuses proposals for divided batches"
+    return asked.predicted

@@ -45,7 +45,7 @@ class BoundaryLength:
 
     @property
     def traits(self) -> Traits:
-        return Traits(domain="amount", grows=True, shared=("boundary", self.unit))
+        return Traits(domain="amount", grows=True, neighbours=True, shared=("boundary", self.unit))
 
     def __call__(self, probs: Float[Tensor, "B R *space"], frame: Frame | None = None) -> Float[Tensor, "B R"]:
         """Lengths (areas) of every region of every image on its own."""
@@ -97,7 +97,7 @@ class Compactness:
 
     @property
     def traits(self) -> Traits:
-        return Traits(domain="amount", partial=True)
+        return Traits(domain="amount", partial=True, neighbours=True)
 
     def __call__(self, probs: Float[Tensor, "B R *space"], frame: Frame | None = None) -> Float[Tensor, "B R"]:
         """Compactness of every region of every image on its own."""

@@ -26,6 +26,7 @@ class Traits:
         partial: The value may be undefined (the centroid of nothing); then it has :meth:`Partial.defined`.
         arity: How many regions make one value: 2 for a ratio or a distance.
         about: The descriptor whose value, measured before, serves as the frame's ``centre``.
+        neighbours: Reads what lies beside a voxel, so that images of one volume which are cut apart need a halo.
         shared: Descriptors for which this is equal (and not None) have the same sums.
     """
 
@@ -35,6 +36,7 @@ class Traits:
     partial: bool = False
     arity: int = 1
     about: Descriptor | None = None
+    neighbours: bool = False
     shared: Hashable = None
 
 

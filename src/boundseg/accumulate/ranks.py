@@ -1,0 +1,29 @@
+"""Several processes that share a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """What a step must know of the processes that share it.
+
+    The model is expected to average its gradients over them, as ``DistributedDataParallel`` does with the last chunk of
+    a step: each loss is multiplied by their number, so that every parameter has the gradient of one process.
+
+    Attributes:
+        add: Adds a tensor up over all processes and returns the sum; called once a step, by all of them.
+        count: How many there are.
+        volumes: How many volumes there are in all: numbers in ``rows["volume"]`` are below it.
+        hold: Makes a context in which the model does not average, as ``model.no_sync``; for all chunks but the last.
+    """
+
+    add: Callable[[Tensor], Tensor]
+    count: int
+    volumes: int
+    hold: Callable[[], AbstractContextManager[object]] = nullcontext
