@@ -33,8 +33,9 @@ def show_columns(title: str, rows: Sequence[dict[str, str]], most: int | None = 
     shown = rows if Verbosity.verbose else rows[:most]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in rows[0]:
-        numbers = all(row[name][:1].isdigit() for row in rows if row[name])
-        table.add_column(plain(name), justify="right" if numbers else "left", overflow="fold")
+        numbers = all(row[name].lstrip("-")[:1].isdigit() or row[name] == "-" for row in rows if row[name])
+        # where room is short, names are folded and numbers are not
+        table.add_column(plain(name), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers)
     for row in shown:
         table.add_row(*(plain(value) for value in row.values()))
     out.print(f"\n{title}", style="bold")

@@ -30,7 +30,10 @@ def info(
         from boundseg.training.describe import describe_run
         from boundseg.training.run import Run
 
-        show_facts(describe_run(Run.open(what)).facts())
+        found = describe_run(Run.open(what))
+        show_facts(found.facts())
+        for title, rows in found.tables().items():
+            show_columns(title, rows, most=24)
     elif what.suffix == ".safetensors" or (what / "state.json").is_file() or (what / "weights.safetensors").is_file():
         from boundseg.training.describe import describe_model
 

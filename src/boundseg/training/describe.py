@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from boundseg.data.dataset import Dataset
 from boundseg.errors import CheckpointError, InputError, RunError
+from boundseg.training import course
 from boundseg.training.checkpoint import FORMAT
 from boundseg.training.config import Config
 from boundseg.training.constraint_config import BoundsConfig, BoxConfig, SizeConfig
@@ -86,6 +88,7 @@ class RunDescription:
         checkpoints: ``best`` and ``last``, as far as they are there: what they hold, or why they cannot be read.
         evaluations: Files below ``evaluation/``.
         report: ``report.html``, where there is one.
+        written: When the last row of ``metrics.csv`` was written.
     """
 
     run: Run
@@ -96,6 +99,7 @@ class RunDescription:
     checkpoints: dict[str, ModelDescription | str]
     evaluations: tuple[str, ...]
     report: Path | None
+    written: str | None
 
     @property
     def epochs_done(self) -> int:
@@ -144,7 +148,10 @@ class RunDescription:
             "method": _method(config),
             "training": _training(config),
             "selection": f"by {config.selection.by}, on {config.selection.cases}",
+            "state": self._stands(),
             "epochs": self._epochs(),
+            **self._best(),
+            **({"speed": f"{course.speed(self.rows[-1])} (epoch {self.rows[-1]['epoch']:.0f})"} if self.rows else {}),
         }
         named = {self.best_epoch: "best", self.epochs_done - 1: "last"}
         if self.best_epoch == self.epochs_done - 1:
@@ -160,6 +167,43 @@ class RunDescription:
         if self.report:
             found["report"] = str(self.report)
         return found | self._next()
+
+    def tables(self) -> dict[str, list[dict[str, str]]]:
+        """How it goes: parts of the objective, figures over the epochs, seconds of the phases; as far as known."""
+        if not self.rows:
+            return {}
+        found = {
+            f"parts of the objective, epoch {self.rows[-1]['epoch']:.0f}": course.parts(self.rows[-1]),
+            "over the epochs": course.compared(self.rows, self.best_epoch),
+            "time": course.times(self.rows),
+        }
+        return {title: table for title, table in found.items() if table}
+
+    def _stands(self) -> str:
+        if self.ended_early:
+            return "ended early"
+        if not self.unfinished:
+            return "finished"
+        step = self._state("last").get("step", 0)
+        if step:
+            return f"interrupted in epoch {int(self._state('last')['epoch']) + 1} after {step} steps"
+        # nobody can tell from here whether another process is at it
+        return "running or stopped" + (f": the last epoch ended {self.written}" if self.written else "")
+
+    def _best(self) -> dict[str, str]:
+        if self.best_epoch is None:
+            return {}
+        asked = self.run.config.selection
+        row = next((row for row in self.rows if row["epoch"] == self.best_epoch), {})
+        dice = [value for name, value in row.items() if name.startswith("validation dice: ") and value == value]
+        text = f"epoch {self.best_epoch}, selected by {asked.by}"
+        if asked.by == "weak" and "validation objective" in row:
+            text += f": objective {row['validation objective']:.4g} on {asked.cases}, the lowest"
+        elif asked.by == "dice" and dice:
+            text += f": mean DSC {sum(dice) / len(dice):.4f} on {asked.cases}, the highest"
+        elif asked.by != "last":
+            text += ": nothing was held out, so the last epoch is kept"
+        return {"best": text}
 
     def _epochs(self) -> str:
         total = self.run.config.training.epochs
@@ -217,6 +261,7 @@ def describe_run(run: Run) -> RunDescription:
         {name: _held(path) for name in ("best", "last") if (path := run.folder / "checkpoints" / name).is_dir()},
         tuple(path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.csv"))),
         report if report.is_file() else None,
+        _time(run.folder / "metrics.csv"),
     )
 
 
@@ -275,6 +320,10 @@ def _run_around(file: Path) -> Run | None:
         return None
     _require_readable(run)
     return run
+
+
+def _time(path: Path) -> str | None:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime)) if path.is_file() else None
 
 
 def _held(folder: Path) -> ModelDescription | str:

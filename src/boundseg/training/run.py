@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -168,9 +169,13 @@ class Run:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
-        """Appends a row to ``metrics.csv``; an epoch that is run again after a resume replaces its row."""
+        """Appends a row to ``metrics.csv``; an epoch that is run again after a resume replaces its row.
+
+        Columns that another row has not are ``nan`` in it: a run may go on with a version that logs more.
+        """
         rows = [old for old in self.metrics() if old["epoch"] < row["epoch"]] + [dict(row)]
-        lines = [",".join(row), *(",".join(f"{value:.8g}" for value in r.values()) for r in rows)]
+        names = dict.fromkeys(name for known in (row, *rows) for name in known)
+        lines = [",".join(names), *(",".join(f"{known.get(name, math.nan):.8g}" for name in names) for known in rows)]
         atomic.write_text(self.folder / "metrics.csv", "\n".join(lines) + "\n")
 
     def log(self, text: str) -> None:
