@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
 import tempfile
 import traceback
@@ -58,6 +60,9 @@ def main() -> None:
         err.print("interrupted")
         sys.exit(130)
     except Exception as error:
+        if full := _full_disk(error):
+            err.print(f"[red]error:[/] {plain(full)}\n  Make room, and give the command again.")
+            sys.exit(2)
         err.print(f"[red]boundseg failed:[/] {type(error).__name__}: {plain(str(error))}")
         err.print(f"  This is a fault of boundseg's; the traceback is in {_log_traceback()}.")
         sys.exit(1)
@@ -79,6 +84,16 @@ def _options(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only what was asked for.")] = False,
 ) -> None:
     Verbosity.verbose, Verbosity.quiet = verbose, quiet
+
+
+def _full_disk(error: Exception) -> str | None:
+    """What could not be written, where a full disk or a quota is what ended the process."""
+    codes = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    # numpy counts what it could not write, and gives no number of an error
+    counted = re.fullmatch(r"\d+ requested and \d+ written", str(error))
+    if not isinstance(error, OSError) or not (error.errno in codes or counted):
+        return None
+    return f"{error.filename or 'a file'} cannot be written: {error.strerror or 'the disk is full'}."
 
 
 def _log_traceback() -> Path:
