@@ -55,8 +55,15 @@ def show_table(title: str, rows: Sequence[dict[str, str]]) -> None:
 
 
 def _show(table: Table) -> None:
-    # without a terminal nothing is known of the reader's width: a table is never cut
-    Console(width=None if out.is_terminal else 160, highlight=False).print(table)
+    if out.is_terminal:
+        Console(highlight=False).print(table)
+        return
+    # nothing is known of the reader's width: nothing is folded, so that a path is found whole
+    wide = Console(width=100_000, highlight=False)
+    with wide.capture() as drawn:
+        wide.print(table)
+    for line in drawn.get().splitlines():
+        out.print(line.rstrip())
 
 
 @contextmanager
