@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# processes that run tests; each computes on one thread, and so do the processes that a test starts
+WORKERS ?= 2
 
 .PHONY: demo test lint format benchmark clean
 
@@ -9,7 +11,7 @@ demo: $(VENV)/installed
 	$(BIN)/boundseg demo --out demo
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -111,7 +111,10 @@ def test_nothing_is_evaluated_or_unpickled(path: Path) -> None:
             assert (node.value.id, node.attr) not in {("torch", "load"), ("yaml", "load")}, f"line {node.lineno}"
 
 
-@pytest.mark.parametrize("path", [m for m in MODULES if name(m) not in ("cli", "training.progress", "demo")], ids=name)
+PRINTS = ("cli", "training.progress", "demo")
+
+
+@pytest.mark.parametrize("path", [m for m in MODULES if not {name(m), room(name(m))} & {*PRINTS}], ids=name)
 def test_only_the_command_line_prints_and_ends_processes(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -130,8 +133,20 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert not loaded("import boundseg") & {"torch", "numpy", "nibabel", "monai", "pydantic", "pandas", "typer"}
 
 
-def test_the_command_lines_help_needs_no_torch() -> None:
-    assert not loaded("import boundseg.cli") & {"torch", "nibabel", "monai", "pandas", "matplotlib", "scipy"}
+@pytest.mark.parametrize("verb", [[], ["train"], ["benchmark", "growth"]], ids=" ".join)
+def test_help_needs_nothing_heavy(verb: list[str]) -> None:
+    """Times are measured by benchmarks/start_up.py; pydantic is imported by typer itself, for options."""
+    heavy = {"torch", "numpy", "nibabel", "monai", "pandas", "matplotlib", "scipy", "lightning_fabric"}
+    code = f"""
+import sys
+from boundseg.cli import main
+sys.argv = ["boundseg", *{verb}, "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+"""
+    assert not loaded(code) & heavy
 
 
 def test_every_public_name_is_there() -> None:

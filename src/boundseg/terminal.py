@@ -33,8 +33,9 @@ def show_columns(title: str, rows: Sequence[dict[str, str]], most: int | None = 
     shown = rows if Verbosity.verbose else rows[:most]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in rows[0]:
-        numbers = all(row[name][:1].isdigit() for row in rows if row[name])
-        table.add_column(plain(name), justify="right" if numbers else "left", overflow="fold")
+        numbers = all(row[name].lstrip("-")[:1].isdigit() or row[name] == "-" for row in rows if row[name])
+        # where room is short, names are folded and numbers are not
+        table.add_column(plain(name), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers)
     for row in shown:
         table.add_row(*(plain(value) for value in row.values()))
     out.print(f"\n{title}", style="bold")
@@ -54,8 +55,15 @@ def show_table(title: str, rows: Sequence[dict[str, str]]) -> None:
 
 
 def _show(table: Table) -> None:
-    # without a terminal nothing is known of the reader's width: a table is never cut
-    Console(width=None if out.is_terminal else 160, highlight=False).print(table)
+    if out.is_terminal:
+        Console(highlight=False).print(table)
+        return
+    # nothing is known of the reader's width: nothing is folded, so that a path is found whole
+    wide = Console(width=100_000, highlight=False)
+    with wide.capture() as drawn:
+        wide.print(table)
+    for line in drawn.get().splitlines():
+        out.print(line.rstrip())
 
 
 @contextmanager

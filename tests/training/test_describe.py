@@ -69,6 +69,13 @@ def test_a_finished_run(trained: Run) -> None:
     assert facts["network"] == f"enet: {found.parameters:,} parameters"
     assert facts["next"] == f"boundseg evaluate {trained.folder}"
     assert "if stopped" not in facts
+    assert facts["state"] == "finished"
+    objective = trained.metrics()[found.best_epoch]["validation objective"]
+    assert facts["best"] == (
+        f"epoch {found.best_epoch}, selected by weak: objective {objective:.4g} on validation, the lowest"
+    )
+    assert f"{last['waiting']:.1%} of the time waiting for data (epoch 1)" in facts["speed"]
+    assert list(found.tables()) == ["parts of the objective, epoch 1", "over the epochs"]
     for key, value in (("run", trained.environment["started"]), ("with", torch.__version__), ("on", "accelerator")):
         assert value in facts[key]
 
@@ -79,6 +86,31 @@ def test_best_and_last_epochs_are_both_shown_where_they_differ(copy: Path) -> No
     facts = told(copy).facts()
     assert facts["epoch 0"].endswith("(best)")
     assert facts["epoch 1"].endswith("(last)")
+
+
+def test_how_far_a_run_is(copy: Path) -> None:
+    reconfigure(copy, "training", epochs=5)
+    found = told(copy)
+    assert found.facts()["state"] == f"running or stopped: the last epoch ended {found.written}"
+    change(copy / "checkpoints" / "last" / "state.json", epoch=1, step=2)
+    assert told(copy).facts()["state"] == "interrupted in epoch 2 after 2 steps"
+
+
+@pytest.mark.parametrize(
+    ("selection", "column", "said"),
+    [
+        ("dice", "validation dice: LV", "selected by dice: mean DSC 0.2500 on validation, the highest"),
+        ("dice", "validation objective", "selected by dice: nothing was held out, so the last epoch is kept"),
+        ("weak", "gradient", "selected by weak: nothing was held out, so the last epoch is kept"),
+        ("last", "validation objective", "selected by last"),
+    ],
+)
+def test_by_what_the_best_epoch_was_selected(copy: Path, selection: str, column: str, said: str) -> None:
+    best = told(copy).best_epoch
+    rows = [f"{epoch},1,0.5,2,0.25" for epoch in range(2)]
+    (copy / "metrics.csv").write_text("\n".join([f"epoch,cross_entropy,lr,seconds,{column}", *rows]) + "\n")
+    reconfigure(copy, "selection", by=selection)
+    assert told(copy).facts()["best"] == f"epoch {best}, {said}"
 
 
 def test_a_run_that_is_not_through_says_how_it_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -118,6 +150,9 @@ def test_a_run_without_an_epoch(copy: Path) -> None:
     assert (found.epochs_done, found.best_epoch, found.checkpoints) == (0, None, {})
     assert facts["epochs"] == "0 of 2: none is finished yet"
     assert facts["checkpoints"] == facts["evaluation"] == "none"
+    assert facts["state"] == "running or stopped"
+    assert found.tables() == {}
+    assert not facts.keys() & {"best", "speed"}
     assert facts["if stopped"] == "there is nothing to go on from: remove the folder and train again"
     assert not [key for key in facts if key in ("next", "report") or key.startswith("epoch ")]
 

@@ -84,3 +84,12 @@ def test_a_row_that_is_written_again_replaces_what_came_after(tmp_path: Path) ->
     for epoch, value in [(0.0, 1.0), (1.0, 0.5), (2.0, float("nan")), (1.0, 1 / 3)]:
         run.log_epoch({"epoch": epoch, "objective": value})
     assert run.metrics() == [{"epoch": 0, "objective": 1}, {"epoch": 1, "objective": 0.33333333}]
+
+
+def test_rows_with_other_columns_keep_theirs(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.log_epoch({"epoch": 0.0, "objective": 1.0, "gone": 4.0})
+    run.log_epoch({"seconds: loss": 2.0, "objective": 3.0, "epoch": 1.0})
+    first, second = run.metrics()
+    assert (first["objective"], first["gone"], second["objective"], second["seconds: loss"]) == (1, 4, 3, 2)
+    assert np.isnan([first["seconds: loss"], second["gone"]]).all()

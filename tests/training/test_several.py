@@ -28,7 +28,7 @@ from boundseg.training.config import Config
 from boundseg.training.loop import train
 from boundseg.training.run import Run
 from boundseg.training.several import Interrupted, Outcome, train_several
-from tests.test_cli import rewrite, voxels
+from tests.cli.cases import rewrite, voxels
 
 from .cases import INDIVIDUAL, TAGS, entry, tiny
 

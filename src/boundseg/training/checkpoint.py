@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from boundseg.data import atomic
 from boundseg.errors import CheckpointError
+from boundseg.training.writing import os_error
 
 FORMAT = 1
 PREVIOUS = "previous"
@@ -50,17 +51,24 @@ def save(
 
     They are written into a new folder beside it, which then takes its place; the last one is kept as
     ``previous`` beside its successor.
+
+    Raises:
+        OSError: They cannot be written, as where the disk is full; what was written of them is removed.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _save(partial / "weights.safetensors", network.state_dict())
-    if optimizer is not None:
-        _save(partial / "optimizer.safetensors", _flat(optimizer))
-    for name, module in (("multipliers", multipliers), ("average", average)):
-        if module is not None:
-            _save(partial / f"{name}.safetensors", module.state_dict())
-    atomic.write_text(partial / "state.json", json.dumps({"format": FORMAT, **state}, indent=1))
+    try:
+        partial.mkdir(parents=True)
+        _save(partial / "weights.safetensors", network.state_dict())
+        if optimizer is not None:
+            _save(partial / "optimizer.safetensors", _flat(optimizer))
+        for name, module in (("multipliers", multipliers), ("average", average)):
+            if module is not None:
+                _save(partial / f"{name}.safetensors", module.state_dict())
+        atomic.write_text(partial / "state.json", json.dumps({"format": FORMAT, **state}, indent=1))
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     old = _before(folder)
     if folder.exists():  # else a save was killed between its renames, and the old one is all there is
         shutil.rmtree(old, ignore_errors=True)
@@ -164,7 +172,10 @@ def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     # contiguous copies: channels-last parameters are refused by safetensors, and views would be shared
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise os_error(error) or error from error
     atomic.sync(path)
 
 

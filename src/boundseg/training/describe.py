@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from boundseg.data.dataset import Dataset
 from boundseg.errors import CheckpointError, InputError, RunError
+from boundseg.training import course, settings
 from boundseg.training.checkpoint import FORMAT
-from boundseg.training.config import Config
-from boundseg.training.constraint_config import BoundsConfig, BoxConfig, SizeConfig
 from boundseg.training.progress import summary
 from boundseg.training.run import Run
 from boundseg.training.supervision import entries_of
@@ -66,10 +66,10 @@ class ModelDescription:
         return found | {
             **({"figures": figures[-1]} if figures else {}),
             "run": f"{self.run.folder}  (boundseg info {self.run.folder})",
-            "network": _network(config),
+            "network": settings.network(config),
             "classes": _classes(self.run),
             "labels": ", ".join(dict.fromkeys(entry.labels for entry in config.supervision)),
-            "grid": _grid(config),
+            "grid": settings.grid(config),
         }
 
 
@@ -86,6 +86,7 @@ class RunDescription:
         checkpoints: ``best`` and ``last``, as far as they are there: what they hold, or why they cannot be read.
         evaluations: Files below ``evaluation/``.
         report: ``report.html``, where there is one.
+        written: When the last row of ``metrics.csv`` was written.
     """
 
     run: Run
@@ -96,6 +97,7 @@ class RunDescription:
     checkpoints: dict[str, ModelDescription | str]
     evaluations: tuple[str, ...]
     report: Path | None
+    written: str | None
 
     @property
     def epochs_done(self) -> int:
@@ -138,13 +140,16 @@ class RunDescription:
             "with": f"Python {said.get('python', 'unknown')}, {packages}",
             "dataset": f"{config.data.folder}, {state}",
             "classes": _classes(self.run),
-            "grid": _grid(config),
-            "network": f"{_network(config)}: {count}",
+            "grid": settings.grid(config),
+            "network": f"{settings.network(config)}: {count}",
             **taught,
-            "method": _method(config),
-            "training": _training(config),
+            "method": settings.method(config),
+            "training": settings.training(config),
             "selection": f"by {config.selection.by}, on {config.selection.cases}",
+            "state": self._stands(),
             "epochs": self._epochs(),
+            **self._best(),
+            **({"speed": f"{course.speed(self.rows[-1])} (epoch {self.rows[-1]['epoch']:.0f})"} if self.rows else {}),
         }
         named = {self.best_epoch: "best", self.epochs_done - 1: "last"}
         if self.best_epoch == self.epochs_done - 1:
@@ -160,6 +165,43 @@ class RunDescription:
         if self.report:
             found["report"] = str(self.report)
         return found | self._next()
+
+    def tables(self) -> dict[str, list[dict[str, str]]]:
+        """How it goes: parts of the objective, figures over the epochs, seconds of the phases; as far as known."""
+        if not self.rows:
+            return {}
+        found = {
+            f"parts of the objective, epoch {self.rows[-1]['epoch']:.0f}": course.parts(self.rows[-1]),
+            "over the epochs": course.compared(self.rows, self.best_epoch),
+            "time": course.times(self.rows),
+        }
+        return {title: table for title, table in found.items() if table}
+
+    def _stands(self) -> str:
+        if self.ended_early:
+            return "ended early"
+        if not self.unfinished:
+            return "finished"
+        step = self._state("last").get("step", 0)
+        if step:
+            return f"interrupted in epoch {int(self._state('last')['epoch']) + 1} after {step} steps"
+        # nobody can tell from here whether another process is at it
+        return "running or stopped" + (f": the last epoch ended {self.written}" if self.written else "")
+
+    def _best(self) -> dict[str, str]:
+        if self.best_epoch is None:
+            return {}
+        asked = self.run.config.selection
+        row = next((row for row in self.rows if row["epoch"] == self.best_epoch), {})
+        dice = [value for name, value in row.items() if name.startswith("validation dice: ") and value == value]
+        text = f"epoch {self.best_epoch}, selected by {asked.by}"
+        if asked.by == "weak" and "validation objective" in row:
+            text += f": objective {row['validation objective']:.4g} on {asked.cases}, the lowest"
+        elif asked.by == "dice" and dice:
+            text += f": mean DSC {sum(dice) / len(dice):.4f} on {asked.cases}, the highest"
+        elif asked.by != "last":
+            text += ": nothing was held out, so the last epoch is kept"
+        return {"best": text}
 
     def _epochs(self) -> str:
         total = self.run.config.training.epochs
@@ -210,13 +252,14 @@ def describe_run(run: Run) -> RunDescription:
         _parameters(run),
         tuple(
             f"{', '.join(entry.names)}{counts.get(index, '')}: labels {entry.labels}"
-            + "".join(f"; {_constraint(constraint.asked)}" for constraint in entry.constraints)
+            + "".join(f"; {settings.constraint(constraint.asked)}" for constraint in entry.constraints)
             for index, entry in enumerate(run.config.supervision)
         ),
         tuple(run.metrics()),
         {name: _held(path) for name in ("best", "last") if (path := run.folder / "checkpoints" / name).is_dir()},
         tuple(path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.csv"))),
         report if report.is_file() else None,
+        _time(run.folder / "metrics.csv"),
     )
 
 
@@ -277,6 +320,10 @@ def _run_around(file: Path) -> Run | None:
     return run
 
 
+def _time(path: Path) -> str | None:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime)) if path.is_file() else None
+
+
 def _held(folder: Path) -> ModelDescription | str:
     try:
         return describe_model(folder)
@@ -333,63 +380,3 @@ def _require_readable(run: Run) -> None:
 def _classes(run: Run) -> str:
     channels = run.environment["channels"]
     return f"{', '.join(run.labels)}; {len(channels)} channel(s): {', '.join(channels)}"
-
-
-def _network(config: Config) -> str:
-    spare = {"spare_outputs": config.network.spare_outputs} if config.network.spare_outputs else {}
-    options = ", ".join(f"{key} {value}" for key, value in (spare | config.network.options).items())
-    return config.network.name + (f" ({options})" if options else "")
-
-
-def _grid(config: Config) -> str:
-    data = config.data
-    spacing = f" of {data.spacing_mm[0]:g} x {data.spacing_mm[1]:g} mm" if data.spacing_mm else ""
-    complete = ", ".join(f"{name} but for {share:.0%}" for name, share in data.complete.items())
-    whole = f", declared to hold {complete}" if complete else ""
-    return f"{data.size[0]} x {data.size[1]} px{spacing}, fit: {data.fit}{whole}; intensity: {data.intensity}"
-
-
-def _method(config: Config) -> str:
-    content = config.method.model_dump()
-    options = ", ".join(f"{key} {value}" for key, value in content.items() if key != "name" and value is not None)
-    return config.method.name + (f" ({options})" if options else "")
-
-
-def _training(config: Config) -> str:
-    training, parts = config.training, []
-    parts.append(f"batches of {training.batch_size} {config.data.batch}")
-    parts.append(f"{training.optimizer.name}, lr {training.optimizer.lr:g}")
-    parts.append(f"{training.schedule.name} schedule")
-    parts += [f"stop after {training.stop_after}"] if training.stop_after else []
-    parts += [f"warm-up {training.warm_up}"] if training.warm_up else []
-    parts.append(f"augmented by {' and '.join(map(str, training.augment))}" if training.augment else "not augmented")
-    parts.append(training.precision)
-    return "; ".join(parts)
-
-
-def _constraint(asked: BoundsConfig | BoxConfig) -> str:
-    options = {"scale": asked.scale, "floor": asked.floor, "softening": asked.softening, "tolerance": asked.tolerance}
-    told = [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in options.items() if v is not None]
-    told += [f"sharpness {asked.sharpness:g}"] if asked.sharpness != 1 else []
-    priced = f"{asked.penalty} ({', '.join(told)}), weight {asked.weight:g}"
-    return f"{asked.quantity} {asked.class_} {_known(asked)}, {priced}"
-
-
-def _known(asked: BoundsConfig | BoxConfig) -> str:
-    if isinstance(asked, BoxConfig):
-        fill = "" if asked.fill is None else f", filled to {_pair(asked.fill)}"
-        outside = ", nothing outside" if asked.outside else ""
-        return f"in bands of {asked.width} px{outside}{fill}, by the set {asked.set} of {asked.from_}"
-    if asked.between is not None:
-        return f"between {_pair(asked.between)} {asked.unit} in every {asked.per}"
-    if asked.set is not None:
-        return f"by the set {asked.set} of {asked.from_}"
-    assert isinstance(asked, SizeConfig), "the config has checked that there is a source"
-    sides = {"present": asked.present, "absent": asked.absent}
-    given = [f"{name} {_pair(pair)}" for name, pair in sides.items() if pair is not None]
-    return f"{', '.join(given)} {asked.unit}, by the set {asked.tags} of {asked.from_}"
-
-
-def _pair(pair: tuple[float | None, float | None]) -> str:
-    lower, upper = ("unknown" if side is None else f"{side:g}" for side in pair)
-    return f"[{lower}, {upper}]"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ from boundseg.networks import build
 from boundseg.training import checkpoint as checkpoints
 from boundseg.training.checkpoint import Checkpoint
 from boundseg.training.config import Config
+from boundseg.training.writing import append, writing
 
 Which = Literal["best", "last"]
 
@@ -49,11 +52,10 @@ class Run:
             patients: Who teaches (``train``) and who is held out (``validation``).
 
         Raises:
-            RunError: The folder exists.
+            RunError: The folder exists, or cannot be written; then none is left behind.
         """
         cls.require_free(folder)
         run = cls(Path(folder))
-        run.folder.mkdir(parents=True, exist_ok=True)
         environment = _environment(config.seed) | {
             "labels": dataset.labels,
             "channels": dataset.channels,
@@ -61,8 +63,14 @@ class Run:
             "data": dataset.fingerprint(),
             "patients": {name: list(members) for name, members in patients.items()},
         }
-        atomic.write_text(run.folder / "environment.json", json.dumps(environment, indent=1) + "\n")
-        run.write_config(config)
+        try:
+            with writing("the run folder", run.folder, "Make room, or name another place with --out."):
+                run.folder.mkdir(parents=True, exist_ok=True)
+                atomic.write_text(run.folder / "environment.json", json.dumps(environment, indent=1) + "\n")
+            run.write_config(config)
+        except RunError:
+            shutil.rmtree(run.folder, ignore_errors=True)  # it was free
+            raise
         return run
 
     @staticmethod
@@ -78,7 +86,8 @@ class Run:
     def write_config(self, config: Config) -> None:
         """Writes ``config.yaml``, the dataset folder as an absolute path."""
         absolute = config.data.model_copy(update={"folder": config.data.folder.resolve()})
-        atomic.write_text(self.folder / "config.yaml", config.model_copy(update={"data": absolute}).dump())
+        with writing("config.yaml", self.folder):
+            atomic.write_text(self.folder / "config.yaml", config.model_copy(update={"data": absolute}).dump())
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
@@ -168,15 +177,23 @@ class Run:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
-        """Appends a row to ``metrics.csv``; an epoch that is run again after a resume replaces its row."""
+        """Appends a row to ``metrics.csv``; an epoch that is run again after a resume replaces its row.
+
+        Columns that another row has not are ``nan`` in it: a run may go on with a version that logs more.
+
+        Raises:
+            RunError: It cannot be written; the file is as it was.
+        """
         rows = [old for old in self.metrics() if old["epoch"] < row["epoch"]] + [dict(row)]
-        lines = [",".join(row), *(",".join(f"{value:.8g}" for value in r.values()) for r in rows)]
-        atomic.write_text(self.folder / "metrics.csv", "\n".join(lines) + "\n")
+        names = dict.fromkeys(name for known in (row, *rows) for name in known)
+        lines = [",".join(names), *(",".join(f"{known.get(name, math.nan):.8g}" for name in names) for known in rows)]
+        with writing("metrics.csv", self.folder):
+            atomic.write_text(self.folder / "metrics.csv", "\n".join(lines) + "\n")
 
     def log(self, text: str) -> None:
-        """Appends a line to ``log.txt``."""
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        """Appends a line to ``log.txt``; raises RunError where it cannot be written, and leaves no half of it."""
+        with writing("log.txt", self.folder):
+            append(self.folder / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
 
 
 def named_apart(folders: Sequence[Path]) -> dict[str, Path]:

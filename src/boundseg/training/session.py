@@ -17,6 +17,7 @@ from boundseg.training.average import WeightAverage
 from boundseg.training.run import Run
 from boundseg.training.running import Running
 from boundseg.training.schedules import Progress
+from boundseg.training.writing import writing
 
 
 @dataclass
@@ -100,15 +101,16 @@ class Session:
 
 
 def require_room(folder: Path | str, network: nn.Module) -> None:
-    """Refuses to begin where the checkpoints of a run will not fit.
+    """Refuses to begin where the checkpoints of a run will not fit, beside those that it has.
 
     Raises:
         RunError: There is too little free space.
     """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
-    # three times: weights and two averages of Adam's; of last, previous, and the one being written; then the best
-    needed = 3 * 3 * weights + 2 * weights + 2**24
     there = Path(folder).resolve()
+    held = sum(path.stat().st_size for path in (there / "checkpoints").rglob("*") if path.is_file())
+    # three times: weights and two averages of Adam's; of last, previous, and the one being written; then the best
+    needed = max(3 * 3 * weights + 2 * weights - held, 3 * weights) + 2**24
     while not there.exists():
         there = there.parent
     free = disk_usage(there).free
@@ -125,14 +127,8 @@ def _rng(text: str) -> torch.Tensor:
 
 
 def _saving(run: Run, epoch: int, which: str, *arguments: Any) -> None:
-    try:
+    with writing(f"the checkpoint of epoch {epoch}", run.folder):
         checkpoints.save(run.folder / "checkpoints" / which, *arguments)
-    except OSError as error:
-        raise RunError(
-            f"the checkpoint of epoch {epoch} cannot be written: {error.strerror or error}.",
-            str(run.folder / "checkpoints"),
-            "The one before is kept. Make room, and go on with --resume.",
-        ) from error
 
 
 def _newest(run: Run) -> checkpoints.Checkpoint:

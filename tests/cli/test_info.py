@@ -133,6 +133,11 @@ def test_a_run_and_its_model(info: Info, run: Path) -> None:
     assert "not there any more" in out or "as it was in training" in out
     assert re.search(r"^taught 0 +train.*: labels seeds; size LV by the set individual of priors.csv", out, re.M)
     assert f"boundseg evaluate {run}" in out
+    name = "size LV individual per slice in px"
+    assert re.search(r"^parts of the objective, epoch 0\npart +loss +pull +satisfied +soft value *$", out, re.M)
+    assert re.search(rf"^{name} +[\d.]+ +[\d.e-]+ +[\d.]+% +[\d.]+ *$", out, re.M)
+    assert re.search(r"^figure +first and best and last \(0\) *$", out, re.M)
+    assert re.search(rf"^validation satisfied: {name} +[\d.]+% *$", out, re.M)
     for path in (run / "checkpoints" / "best", run / "checkpoints" / "best" / "weights.safetensors"):
         out = fits_a_screen(info(path))
         assert re.search(r"^weights +[\d,]+ parameters and ", out, re.M)

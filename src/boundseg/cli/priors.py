@@ -1,0 +1,129 @@
+"""The verb that writes bounds: priors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from boundseg.cli.options import Cases, Classes, Folder, Size, named_cases, open_dataset, require
+from boundseg.terminal import out
+
+if TYPE_CHECKING:
+    from boundseg.data.prepare import Fit, Grid
+    from boundseg.data.priors import Prior
+
+
+def priors(
+    dataset: Folder,
+    kind: Annotated[Literal["tags", "common", "individual", "volume", "box"], typer.Argument(help="What is derived.")],
+    labels: Annotated[str, typer.Option(help="The weak label set that says what is present.")] = "erosion",
+    empty: Annotated[
+        Literal["unknown", "absent"], typer.Option(help="What a slice without a label of the class means.")
+    ] = "unknown",
+    patient: Annotated[str | None, typer.Option(help="For common: the annotated patient.")] = None,
+    quantity: Annotated[
+        str, typer.Option(help="For individual and volume: what is measured, as centroid_x or ratio.")
+    ] = "size",
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Share by which bounds are widened. Default: 0.1, of positions, moments and intensities 0."),
+    ] = None,
+    absolute: Annotated[
+        float, typer.Option("--absolute", help="Beside that, in their unit: for individual and volume.")
+    ] = 0.0,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the bounds. Default: mm2 for common, px for individual, mL for volume; of other quantities, "
+            "their first."
+        ),
+    ] = None,
+    cases: Cases = None,
+    classes: Classes = None,
+    size: Size = None,
+    fit: Annotated[
+        Literal["pad", "crop", "resize"], typer.Option(help="Of the prepared grid, for grid_px.")
+    ] = "resize",
+) -> None:
+    """Example:  boundseg priors ACDC_LV tags --labels erosion --empty absent
+
+    Bounds from labels, into priors.csv; running it twice changes nothing.
+    """
+    from boundseg.constraints import quantities
+    from boundseg.data import derive
+    from boundseg.data import priors as table
+
+    opened = open_dataset(dataset)
+    require(absolute >= 0, f"--absolute {absolute:g} would narrow the bounds.", "Give 0 or more.")
+    found, known = quantities.split(quantity), ", ".join(quantities.names())
+    require(found is not None, f"there is no quantity {quantity!r}.", f"The quantities are: {known}.")
+    assert found is not None, "required above"
+    units, first = found[0].units, found[0].units[0]
+    require(
+        margin is not None or absolute > 0 or not found[0].signed,
+        f"a share of {quantity} is no margin, since its 0 is anywhere.",
+        "Give --absolute, in the unit of the bounds.",
+    )
+    margin = (0.0 if found[0].signed else 0.1) if margin is None else margin
+    require(0 <= margin < 1, f"--margin {margin:g} is no share.", "Give 0 or more, and less than 1.")
+    require(
+        quantity == "size" or kind in ("individual", "volume"),
+        f"{kind} says nothing of {quantity}.",
+        "Derive individual or volume bounds.",
+    )
+    require(unit is None or unit in units, f"{quantity} has no unit {unit!r}.", f"Use {' or '.join(units)}.")
+    require(kind != "common" or patient is not None, "common bounds need one annotated patient.", "Add --patient.")
+    require(
+        kind in ("individual", "volume", "box") or labels in opened.label_sets,
+        f"there is no label set {labels!r}.",
+        f"The sets are: {', '.join(opened.label_sets) or 'none'}; boundseg weaken makes one from masks.",
+    )
+    named, regions = named_cases(opened, cases), list(classes or opened.classes)
+    grid = grid_of(size, fit)
+    path = dataset / "priors.csv"
+    derivations: dict[str, Callable[[], list[Prior]]] = {
+        "tags": lambda: derive.tags(opened, named, regions, labels, empty),
+        "common": lambda: derive.common(
+            opened,
+            named,
+            regions,
+            labels,
+            patient or "",
+            margin=margin,
+            empty=empty,
+            unit=unit or "mm2",
+            grid=grid,
+        ),
+        "individual": lambda: derive.individual(
+            opened, named, regions, quantity=quantity, margin=margin, absolute=absolute, unit=unit or first, grid=grid
+        ),
+        "volume": lambda: derive.volume(
+            opened,
+            named,
+            regions,
+            quantity=quantity,
+            margin=margin,
+            absolute=absolute,
+            unit=unit or ("mL" if quantity == "size" else first),
+            grid=grid,
+        ),
+        "box": lambda: derive.box(opened, named, regions),
+    }
+    old = table.read(path) if path.is_file() else []
+    rows = derivations[kind]()
+    written = [f"box_{letter}" for letter in opened.axes[:2]] if kind == "box" else [quantity]
+    derived = product([kind], written, regions, named, [kind == "volume"])
+    table.write(path, table.merge(old, rows, derived))
+    absent = sum(row.quantity == "size" and row.upper == 0 for row in rows)
+    oracle = " (oracle: from full masks)" if kind in ("individual", "volume", "box") else ""
+    told = f", {absent} of them say absent" if quantity == "size" and kind != "box" else ""
+    out.print(f"{path}: {len(rows)} rows of the set {kind!r}{oracle}{told}")
+
+
+def grid_of(size: tuple[int, int] | None, fit: Fit) -> Grid | None:
+    from boundseg.data.prepare import Grid
+
+    return None if size is None else Grid(size, fit)

@@ -1,0 +1,114 @@
+"""The verb that trains, one config or several side by side: train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from boundseg.cli.options import Device, device_named
+from boundseg.terminal import Verbosity, err, out, plain, show_table, status
+
+if TYPE_CHECKING:
+    from boundseg.training.several import Outcome
+
+
+def train(
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="A YAML file, or several.")],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="The run folder, runs/NAME by default; of several, the folder of all: runs."),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another value, as training.epochs=5; may be repeated."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the run's last checkpoint; of several, skip those that are finished.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
+    device: Device = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads. Default: all cores, which several share.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of several, how many at once. Default: as many as there are cores; on a GPU, one."),
+    ] = None,
+) -> None:
+    """Example:  boundseg train individual.yaml --set training.epochs=50
+
+    Trains as a config says and leaves a run folder. Several configs train side by side, each in its own process:
+    boundseg train individual.yaml tags.yaml --out runs --jobs 2
+    """
+    import torch
+
+    from boundseg.training.config import Config
+    from boundseg.training.loop import train as run_training
+
+    overrides = [*(override or ()), *([] if seed is None else [f"seed={seed}"])]
+    if len(configs) > 1:
+        _train_several(configs, folder or Path("runs"), overrides, resume, device_named(device), threads, jobs)
+        return
+    if threads:
+        torch.set_num_threads(threads)
+    (config,) = configs
+    read, on = Config.load(config, overrides), device_named(device)
+    folder = folder or Path("runs") / config.stem
+    try:
+        with status(f"preparing {read.data.folder}") as report:
+            run = run_training(
+                read, folder, resume=resume, device=on, quiet=Verbosity.quiet, report=report, prepared=report.done
+            )
+    except KeyboardInterrupt as interrupted:  # typer would end without a word
+        err.print(f"interrupted {interrupted}".strip())
+        raise typer.Exit(130) from None
+    rows = run.metrics()
+    minutes, waiting = sum(row["seconds"] for row in rows) / 60, sum(row["waiting"] for row in rows) / len(rows)
+    out.print(f"{len(rows)} epochs, {minutes:.1f} min, {waiting:.1%} of them waiting for data")
+    out.print(f"run folder: {run.folder}  (boundseg evaluate {run.folder})")
+
+
+def _train_several(
+    configs: Sequence[Path],
+    folder: Path,
+    overrides: Sequence[str],
+    resume: bool,
+    device: str,
+    threads: int | None,
+    jobs: int | None,
+) -> None:
+    from boundseg.training.several import Interrupted, train_several
+
+    try:
+        outcomes = train_several(
+            configs,
+            folder,
+            jobs=jobs,
+            threads=threads,
+            overrides=overrides,
+            resume=resume,
+            device=device,
+            quiet=Verbosity.quiet,
+        )
+    except Interrupted as interrupted:
+        _print_outcomes(interrupted.outcomes)
+        err.print(f"interrupted {interrupted}")
+        raise typer.Exit(130) from None
+    _print_outcomes(outcomes)
+    ends = {outcome.state for outcome in outcomes}
+    if ends != {"done"}:
+        # a fault of ours, or somebody's kill, before the input's
+        raise typer.Exit(1 if "failed" in ends else 2 if "refused" in ends else 130)
+
+
+def _print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    show_table("trainings", [outcome.row() for outcome in outcomes])
+    for outcome in outcomes:
+        if outcome.message:
+            err.print(f"[red]{plain(outcome.name)}:[/] {plain(outcome.message)}")
+    done = " ".join(str(outcome.folder) for outcome in outcomes if outcome.state == "done")
+    if done:
+        out.print(f"compare: boundseg evaluate {done}, then boundseg report {done}")

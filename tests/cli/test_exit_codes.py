@@ -1,0 +1,74 @@
+"""Ends that nobody asked for: a fault of ours, an interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .cases import TRAIN, Boundseg, config, ok
+
+
+@pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where logs of faults go."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_a_fault_of_ours_ends_with_1_and_its_traceback_lies_in_a_log(
+    boundseg: Boundseg, tiny_dataset: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("[bold] nothing to divide by")
+
+    monkeypatch.setattr("boundseg.data.check.check", broken)
+    result = boundseg("check", tiny_dataset)
+    assert result.code == 1
+    (log,) = logs.iterdir()
+    assert result.err == (
+        "boundseg failed: ZeroDivisionError: [bold] nothing to divide by\n"
+        f"  This is a fault of boundseg's; the traceback is in {log}.\n"
+    )
+    assert "Traceback (most recent call last)" in log.read_text()
+    assert "in broken" in log.read_text()
+
+
+def test_an_interruption_ends_with_130(
+    boundseg: Boundseg, tiny_dataset: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("boundseg.data.check.check", interrupted)
+    result = boundseg("check", tiny_dataset)
+    assert result.code == 130
+    assert "Traceback" not in result.err
+    assert not list(logs.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent otherwise there")
+def test_an_interrupted_training_goes_on_from_its_last_epoch(
+    boundseg: Boundseg, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    path = config(tmp_path, tiny_dataset, training={"epochs": 5000, "batch_size": 30})
+    command = [sys.executable, "-m", "boundseg", "train", str(path), "--out", str(tmp_path / "run"), *map(str, TRAIN)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("epoch   0/5000")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    done = len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) - 1
+    # an interpreter of its own for the signal only: to start one takes longer than an epoch
+    again = ("train", path, "--out", tmp_path / "run", "--resume", "--set", f"training.epochs={done + 1}", *TRAIN)
+    assert f"epoch   {done}/{done + 1}" in ok(boundseg(*again)).out

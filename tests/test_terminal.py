@@ -1,0 +1,34 @@
+"""Tables where there is no terminal: whole, and plain."""
+
+from __future__ import annotations
+
+import pytest
+
+from boundseg.terminal import show_columns, show_facts, show_table
+
+LONG = "/a/path/" + "of/many/parts/" * 30
+
+
+def test_nothing_is_folded_and_no_line_ends_in_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    show_facts({"run": LONG, "next": "[train]"})
+    assert capsys.readouterr().out == f"run   {LONG}\nnext  [train]\n"
+    show_table("title", [{"name": LONG, "DSC [px]": "0.5"}])
+    shown = capsys.readouterr().out
+    assert LONG in shown and "DSC [px]" in shown
+    assert not [line for line in shown.splitlines() if line.endswith(" ")]
+
+
+def test_columns_of_numbers_are_set_right(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"part": "size", "value": "-1.5", "satisfied": "-", "note": "", "first": "1 x"},
+        {"part": "centroid", "value": "385.8", "satisfied": "12.5%", "note": "a", "first": ""},
+    ]
+    show_columns("parts", rows)
+    assert capsys.readouterr().out == (
+        "\nparts\n"
+        "part      value  satisfied  note  first\n"
+        "size       -1.5          -          1 x\n"
+        "centroid  385.8      12.5%  a\n"
+    )
+    show_columns("parts", rows, most=1)
+    assert capsys.readouterr().out.endswith("… and 1 more (boundseg -v info)\n")
