@@ -199,10 +199,9 @@ def _whole(
     numbers = [part.slices for part in parts if part.slices is not None]
     if len(numbers) == len(parts):
         rows["slice"] = torch.cat(numbers)
-        if world > 1:
-            ours = (rows["slice"] != NOBODY).nonzero().flatten()
-            rows["slice"] = rows["slice"][ours]
-            terms = {name: term.rows(ours) for name, term in terms.items()}
+        ours = (rows["slice"] != NOBODY).nonzero().flatten()
+        rows["slice"] = rows["slice"][ours]
+        terms = {name: term.rows(ours) for name, term in terms.items()}
     terms |= {name: term.rows(real) for name, term in gathered.terms.items()}
     constraints = [c for c in objective.constraints if c.name in terms]
     strengths = {c.name: strength[c.name] if isinstance(strength, Mapping) else strength for c in constraints}

@@ -1,4 +1,4 @@
-"""What belongs together: the slices of a volume, and later its chunks and its parts on other ranks."""
+"""What belongs together: the slices of a volume, of which other chunks and ranks may hold some."""
 
 from __future__ import annotations
 
