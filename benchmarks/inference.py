@@ -31,6 +31,9 @@ from boundseg.data.prepare import Grid, Placement
 from boundseg.data.stored import read_stored
 from boundseg.inference import TILE_OVERLAP, Predictor, most_probable, restore
 from boundseg.networks import build
+from boundseg.training import checkpoint
+from boundseg.training.config import Config
+from boundseg.training.run import Run
 
 PHASES = ("read", "normalise + place", "network", "restore + argmax", "write")
 
@@ -171,9 +174,6 @@ def interval(ratios: np.ndarray) -> str:
 
 
 def memory(arguments: argparse.Namespace) -> None:
-    from boundseg.training.config import Config
-    from boundseg.training.run import Run
-
     with TemporaryDirectory(dir=arguments.out) as name:
         folder = Path(name)
         labels = {"background": 0, **{f"class{k}": k for k in range(1, arguments.classes + 1)}}
@@ -198,20 +198,14 @@ def memory(arguments: argparse.Namespace) -> None:
             )
 
 
-def write_run(run: object, config: object, labels: dict[str, int]) -> None:
+def write_run(run: Run, config: Config, labels: dict[str, int]) -> None:
     """A run folder with fresh weights: what is predicted does not matter here."""
-    from safetensors.torch import save_file
-
-    from boundseg.training.checkpoint import FORMAT
-
-    folder = run.folder / "checkpoints" / "best"
-    folder.mkdir(parents=True)
+    run.folder.mkdir(parents=True)
     run.write_config(config)
     environment = {"labels": labels, "channels": ["MR"], "slice_axis": 2}
-    (run.folder / "environment.json").write_text(json.dumps(environment))
+    (run.folder / "environment.json").write_text(json.dumps(environment), encoding="utf-8")
     torch.manual_seed(0)
-    save_file(run.network().state_dict(), folder / "weights.safetensors")
-    (folder / "state.json").write_text(json.dumps({"format": FORMAT}))
+    checkpoint.save(run.folder / "checkpoints" / "best", run.network(), None, {})
 
 
 def predicted_apart(arguments: argparse.Namespace, folder: Path, slices: int) -> dict[str, float]:
@@ -227,17 +221,8 @@ def predicted_apart(arguments: argparse.Namespace, folder: Path, slices: int) ->
         array[..., index] = plane + noise.normal(0, 30, plane.shape)
     nib.save(nib.Nifti1Image(array, np.eye(4)), scan)
     del array
-    command = [
-        "predict",
-        str(folder / "run"),
-        str(scan),
-        "--out",
-        str(folder / "out"),
-        "--overwrite",
-        "--device",
-        "cpu",
-    ]
-    command += ["--probabilities"] if arguments.probabilities else []
+    command = ["predict", str(folder / "run"), str(scan), "--out", str(folder / "out"), "--device", "cpu"]
+    command += ["--overwrite", *(["--probabilities"] if arguments.probabilities else [])]
     code = (
         "import json, resource, sys, torch\n"
         f"torch.set_num_threads({arguments.threads})\n"

@@ -209,18 +209,31 @@ def test_a_volume_in_parts_is_the_volume_in_one_array(
     assert len(np.unique(labels)) == 2
 
 
-def test_on_a_cpu_slices_go_through_the_network_in_pairs_and_none_of_a_larger_batch_alone() -> None:
-    for slices, expected in ((8, [2, 2, 2, 2]), (11, [2, 2, 2, 2, 3]), (13, [2, 2, 2, 2, 3, 2]), (9, [2, 2, 2, 2, 1])):
-        network = Threshold()
-        Predictor(network, grid((12, 12)), CPU).labels(volume((1, slices, 12, 12)), (1.0, 1.0))
-        assert [seen[0] for seen in network.seen] == expected
+@pytest.mark.parametrize(
+    ("size", "slices", "expected"),
+    [
+        ((16, 16), 11, [8, 3]),
+        ((128, 128), 8, [4, 4]),
+        ((256, 256), 8, [2, 2, 2, 2]),
+        ((256, 256), 11, [2, 2, 2, 2, 3]),
+        ((256, 256), 13, [2, 2, 2, 2, 3, 2]),
+        ((256, 256), 9, [2, 2, 2, 2, 1]),
+    ],
+)
+def test_on_a_cpu_large_batches_are_split_and_no_slice_of_them_is_alone(
+    size: tuple[int, int], slices: int, expected: list[int]
+) -> None:
+    network = Threshold()
+    predictor = Predictor(network, grid(size), CPU)
+    placement = predictor.place((9, 12), (1.0, 1.0))
+    assert sum(len(probs) for probs in predictor.on_grid(volume((1, slices, 9, 12)), placement)) == slices
+    assert [seen[0] for seen in network.seen] == expected
 
 
-@pytest.mark.parametrize("size", [(64, 64), (32, 48)])
-def test_pairs_are_rounded_as_larger_batches_are(size: tuple[int, int]) -> None:
+def test_small_batches_are_rounded_as_large_ones_are() -> None:
     torch.manual_seed(0)
     network = build("enet", 1, 3).eval()
-    predictor = Predictor(network, grid(size), CPU)
-    images = torch.randn(8, 1, *size)
+    predictor = Predictor(network, grid((160, 128)), CPU)
+    images = torch.randn(8, 1, 160, 128)
     with torch.inference_mode():
         assert torch.equal(predictor._logits(images), network(images))
