@@ -1,7 +1,7 @@
 """Prediction of whole volumes: against MONAI's inferers, phase by phase, and the memory that it takes.
 
 python benchmarks/inference.py speed ACDC_LV [--size 256 256] [--fit pad] [--spacing 2 2] [--threads 2] [--rounds 3]
-                                                [--clock wall]
+                                                [--clock wall] [--every 1]
 python benchmarks/inference.py memory [--slices 100 250 500] [--size 128 128] [--fit resize] [--probabilities]
 
 `speed` predicts the test cases of a dataset folder: files in, label maps out. Ours and MONAI's inferers take turns on
@@ -128,7 +128,7 @@ def speed(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     dataset = Dataset.open(arguments.dataset)
-    cases = dataset.cases_of("test")
+    cases = dataset.cases_of("test")[:: arguments.every]
     grid = Grid(tuple(arguments.size), arguments.fit, tuple(arguments.spacing) if arguments.spacing else None)
     network = build(arguments.network, len(dataset.channels), len(dataset.labels)).eval()
     predictor = Predictor(network, grid, torch.device("cpu"))
@@ -259,6 +259,7 @@ def main() -> None:
             verb.add_argument("dataset", type=Path)
             verb.add_argument("--spacing", type=float, nargs=2)
             verb.add_argument("--rounds", type=int, default=3)
+            verb.add_argument("--every", type=int, default=1, help="Takes every n-th case only.")
             verb.add_argument("--clock", choices=["wall", "processor"], default="wall")
         else:
             verb.add_argument("--slices", type=int, nargs="+", default=[100, 250, 500])

@@ -81,7 +81,8 @@ class Predictor:
 
     def probabilities(self, slices: np.ndarray) -> Iterator[Float[Tensor, "B K h w"]]:
         """Probabilities of slices ``[S, C, h, w]`` that are on the grid already."""
-        self.network.eval()
+        if self.network.training:
+            self.network.eval()  # it walks over all modules, which takes time in every batch
         for start in range(0, len(slices), self.batch_size):
             images = torch.from_numpy(np.array(slices[start : start + self.batch_size])).float().to(self.device)
             with torch.inference_mode():
@@ -140,12 +141,13 @@ class Predictor:
         return tiled
 
     def _network(self, images: Tensor) -> Tensor:
-        if images.device.type != "cpu":
-            return self.network(images)  # type: ignore[no-any-return]
         # a few slices whose activations stay in the caches are faster than many. Two at least, so that an odd batch
         # ends with three: alone, a slice is rounded in another way than among others
         parts = min(len(images) // 2, math.ceil(len(images) * images[0, 0].numel() / CACHED))
-        return torch.cat([self.network(part) for part in images.tensor_split(max(1, parts))])
+        if parts < 2 or images.device.type != "cpu":
+            logits: Tensor = self.network(images)
+            return logits
+        return torch.cat([self.network(part) for part in images.tensor_split(parts)])
 
 
 def restore(probs: Float[Tensor, "B K h w"], placement: Placement) -> Float[Tensor, "B K H W"]:
