@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from boundseg.data.prepare import Fit, Grid
-from boundseg.inference import Predictor, label_map
+from boundseg.data.prepare import Fit, Grid, Intensity, normalise
+from boundseg.data.stored import StoredSlices
+from boundseg.inference import Predictor, label_map, most_probable
+from boundseg.losses import two_channels
+from boundseg.networks import build
 
 CPU = torch.device("cpu")
 
@@ -149,3 +152,88 @@ def test_a_label_map_is_the_most_probable_class_as_unsigned_bytes() -> None:
     found = label_map(probs)
     assert found.dtype == np.uint8
     assert found.tolist() == [[[0, 1, 2]]]
+
+
+def test_equals_go_to_the_first_and_spare_outputs_to_the_background() -> None:
+    """numpy's argmax says which comes first; tenths make many equals."""
+    probs = torch.randint(0, 4, (5, 6, 4, 3), generator=torch.Generator().manual_seed(0)) / 10
+    expected = probs.numpy().argmax(1)
+    assert np.array_equal(most_probable(probs), expected)
+    assert np.array_equal(most_probable(probs, 4), np.where(expected < 4, expected, 0))
+    assert np.array_equal(label_map(probs.numpy().swapaxes(0, 1), 4), most_probable(probs, 4))
+
+
+def in_one_array(predictor: Predictor, image: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """Probabilities by way of the whole volume in float32, with the functions that prepare a training's volumes."""
+    placement = predictor.place(image.shape[2:], spacing_mm)  # type: ignore[arg-type]
+    normal = normalise(image.astype(np.float32), predictor.grid.intensity)
+    placed = np.stack([placement.place_image(c, float(c.min())) for c in normal], axis=1).astype(predictor.grid.stored)
+    parts = []
+    for start in range(0, len(placed), 8):
+        images = torch.from_numpy(placed[start : start + 8]).float()
+        with torch.no_grad():
+            parts.append(two_channels(predictor._logits(images)).softmax(1).numpy().swapaxes(0, 1))
+    return placement.restore(np.concatenate(parts, axis=1))
+
+
+@pytest.mark.parametrize("intensity", ["zscore", "minmax", "none"])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ((48, 40), "pad", None),
+        ((16, 24), "pad", None),
+        ((40, 40), "pad", (0.7, 2.0)),
+        ((16, 24), "crop", None),
+        ((24, 16), "crop", (1.0, 2.5)),
+        ((16, 24), "resize", None),
+        ((21, 34), "resize", None),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_a_volume_in_parts_is_the_volume_in_one_array(
+    intensity: Intensity, chosen: tuple[tuple[int, int], Fit, tuple[float, float] | None], dtype: type[np.generic]
+) -> None:
+    """Probabilities and label maps, voxel by voxel and bit by bit; 11 slices are a batch of 8 and one of 3."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3, padding=1)).eval()
+    predictor = Predictor(network, Grid(*chosen, intensity), CPU)
+    image = np.random.default_rng(0).integers(0, 250, (2, 11, 21, 34)).astype(dtype)
+    expected = in_one_array(predictor, image, (1.25, 1.5))
+    assert np.array_equal(predictor(image, (1.25, 1.5)), expected)
+    labels = np.where(expected.argmax(0) < 2, expected.argmax(0), 0)
+    # as a NIfTI file lies in memory: the slices last, the first axis fastest
+    stored = tuple(np.moveaxis(np.asfortranarray(np.moveaxis(c, 0, 2)), 2, 0) for c in image)
+    assert np.array_equal(
+        predictor.labels(StoredSlices(stored, StoredSlices.of(image).scalings), (1.25, 1.5), 2), labels
+    )
+    assert len(np.unique(labels)) == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "slices", "expected"),
+    [
+        ((16, 16), 11, [8, 3]),
+        ((128, 128), 8, [4, 4]),
+        ((256, 256), 8, [2, 2, 2, 2]),
+        ((256, 256), 11, [2, 2, 2, 2, 3]),
+        ((256, 256), 13, [2, 2, 2, 2, 3, 2]),
+        ((256, 256), 9, [2, 2, 2, 2, 1]),
+    ],
+)
+def test_on_a_cpu_large_batches_are_split_and_no_slice_of_them_is_alone(
+    size: tuple[int, int], slices: int, expected: list[int]
+) -> None:
+    network = Threshold()
+    predictor = Predictor(network, grid(size), CPU)
+    placement = predictor.place((9, 12), (1.0, 1.0))
+    assert sum(len(probs) for probs in predictor.on_grid(volume((1, slices, 9, 12)), placement)) == slices
+    assert [seen[0] for seen in network.seen] == expected
+
+
+def test_small_batches_are_rounded_as_large_ones_are() -> None:
+    torch.manual_seed(0)
+    network = build("enet", 1, 3).eval()
+    predictor = Predictor(network, grid((160, 128)), CPU)
+    images = torch.randn(8, 1, 160, 128)
+    with torch.inference_mode():
+        assert torch.equal(predictor._logits(images), network(images))

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
-from boundseg.data.prepare import Grid, Placement, normalise
+from boundseg.data.prepare import Grid, Placement
+from boundseg.data.stored import StoredSlices
 from boundseg.losses import two_channels
 
 TILE_OVERLAP = 0.5
+CACHED = 80_000  # pixels that go through a network at once on a CPU; benchmarks/inference.py
 
 
 @dataclass(frozen=True)
 class Predictor:
     """Predicts slices that were prepared as in training, and brings the predictions back.
+
+    A volume goes through a few slices at a time: beside the volume as it was given, memory holds one batch only.
 
     Args:
         network: Takes ``[B, C, h, w]``, gives logits ``[B, K, h, w]``; put into evaluation mode here.
@@ -48,50 +54,128 @@ class Predictor:
             "background outside"
         )
 
-    def on_grid(self, image: Float[np.ndarray, "C S H W"], placement: Placement) -> Iterator[Float[Tensor, "B K h w"]]:
-        """Probabilities of a volume's slices on the grid, a few slices at a time."""
-        normal = normalise(image, self.grid.intensity)
-        placed = np.stack([placement.place_image(c, float(c.min())) for c in normal], axis=1)
-        # as prepared slices are stored: prediction sees what training saw
-        placed = placed.astype(self.grid.stored)
-        yield from self.probabilities(placed)
+    def placed(
+        self, image: StoredSlices | Shaped[np.ndarray, "C S H W"], placement: Placement
+    ) -> Iterator[Float[np.ndarray, "B C h w"]]:
+        """A volume's slices, normalised and on the grid, a batch at a time."""
+        slices = image if isinstance(image, StoredSlices) else StoredSlices.of(image)
+        centre, width = np.array(slices.intensities(self.grid.intensity)).T[:, :, None, None, None]
+
+        def normal(intensities: np.ndarray) -> np.ndarray:
+            return intensities if self.grid.intensity == "none" else ((intensities - centre) / width).astype(np.float32)
+
+        # padding is the volume's least intensity, not the batch's
+        padding = normal(slices.least().reshape(-1, 1, 1, 1)).ravel().tolist()
+        for start in range(0, slices.shape[0], self.batch_size):
+            batch = normal(slices[start : start + self.batch_size])
+            on_grid = [placement.place_image(c, p) for c, p in zip(batch, padding, strict=True)]
+            # as prepared slices are stored: prediction sees what training saw
+            yield np.stack(on_grid, axis=1).astype(self.grid.stored)
+
+    def on_grid(
+        self, image: StoredSlices | Shaped[np.ndarray, "C S H W"], placement: Placement
+    ) -> Iterator[Float[Tensor, "B K h w"]]:
+        """Probabilities of a volume's slices on the grid, a batch at a time."""
+        for batch in self.placed(image, placement):
+            yield from self.probabilities(batch)
 
     def probabilities(self, slices: np.ndarray) -> Iterator[Float[Tensor, "B K h w"]]:
         """Probabilities of slices ``[S, C, h, w]`` that are on the grid already."""
-        self.network.eval()
+        if self.network.training:
+            self.network.eval()  # it walks over all modules, which takes time in every batch
         for start in range(0, len(slices), self.batch_size):
             images = torch.from_numpy(np.array(slices[start : start + self.batch_size])).float().to(self.device)
             with torch.inference_mode():
                 probs = two_channels(self._logits(images)).softmax(1)
             yield probs
 
+    def restored(
+        self, image: StoredSlices | Shaped[np.ndarray, "C S H W"], spacing_mm: tuple[float, float]
+    ) -> Iterator[Float[Tensor, "B K H W"]]:
+        """Probabilities of a volume's slices on its own grid, a batch at a time, on the device."""
+        slices = image if isinstance(image, StoredSlices) else StoredSlices.of(image)
+        placement = self.place(slices.shape[1:], spacing_mm)
+        for probs in self.on_grid(slices, placement):
+            yield restore(probs, placement)
+
+    def labels(
+        self,
+        image: StoredSlices | Shaped[np.ndarray, "C S H W"],
+        spacing_mm: tuple[float, float],
+        classes: int | None = None,
+    ) -> UInt8[np.ndarray, "S H W"]:
+        """The label map of a volume, on its own grid; see :func:`most_probable`."""
+        slices = image if isinstance(image, StoredSlices) else StoredSlices.of(image)
+        labels, done = np.zeros(slices.shape, np.uint8), 0
+        for probs in self.restored(slices, spacing_mm):
+            labels[done : done + len(probs)] = most_probable(probs, classes).cpu().numpy()
+            done += len(probs)
+        return labels
+
     def __call__(
-        self, image: Float[np.ndarray, "C S H W"], spacing_mm: tuple[float, float]
+        self, image: Shaped[np.ndarray, "C S H W"], spacing_mm: tuple[float, float]
     ) -> Float[np.ndarray, "K S H W"]:
-        """Class probabilities of a volume, slices first, on its own grid.
+        """Class probabilities of a volume, slices first, on its own grid; all of them at once.
 
         Args:
             image: Channels and slices, as they lie in the file.
             spacing_mm: In-plane spacing of the file.
         """
-        placement = self.place((image.shape[2], image.shape[3]), spacing_mm)
-        parts = [placement.restore(p.cpu().numpy().swapaxes(0, 1)) for p in self.on_grid(image, placement)]
-        return np.concatenate(parts, axis=1)
+        whole, done = np.empty(0, np.float32), 0
+        for probs in self.restored(image, spacing_mm):
+            if not done:
+                whole = np.empty((probs.shape[1], *image.shape[1:]), np.float32)
+            whole[:, done : done + len(probs)] = probs.cpu().numpy().swapaxes(0, 1)
+            done += len(probs)
+        return whole
 
     def _logits(self, images: Tensor) -> Tensor:
         if images.shape[2:] == self.grid.size:
-            logits: Tensor = self.network(images)
-            return logits
+            return self._network(images)
         from monai.inferers.utils import sliding_window_inference
 
         tiled = sliding_window_inference(
-            images, self.grid.size, self.batch_size, self.network, overlap=TILE_OVERLAP, mode="gaussian"
+            images, self.grid.size, self.batch_size, self._network, overlap=TILE_OVERLAP, mode="gaussian"
         )
         assert isinstance(tiled, Tensor)
         return tiled
 
+    def _network(self, images: Tensor) -> Tensor:
+        # a few slices whose activations stay in the caches are faster than many. Two at least, so that an odd batch
+        # ends with three: alone, a slice is rounded in another way than among others
+        parts = min(len(images) // 2, math.ceil(len(images) * images[0, 0].numel() / CACHED))
+        if parts < 2 or images.device.type != "cpu":
+            logits: Tensor = self.network(images)
+            return logits
+        return torch.cat([self.network(part) for part in images.tensor_split(parts)])
+
+
+def restore(probs: Float[Tensor, "B K h w"], placement: Placement) -> Float[Tensor, "B K H W"]:
+    """:meth:`Placement.restore` where the probabilities lie, batch first: the same values."""
+    whole = probs[(..., *placement._on_grid)]
+    if placement.cut:
+        inside, whole = whole, probs.new_zeros(*probs.shape[:2], *placement.resampled)
+        whole[:, 0] = 1
+        whole[(..., *placement._on_slice)] = inside
+    if placement.resampled == placement.shape:
+        return whole
+    planes = whole.flatten(0, 1).unsqueeze(1).contiguous()
+    planes = F.interpolate(planes, placement.shape, mode="bilinear", align_corners=False, antialias=True)
+    return planes.reshape(*probs.shape[:2], *placement.shape)
+
+
+def most_probable(probs: Float[Tensor, "B K *space"], classes: int | None = None) -> UInt8[Tensor, "B *space"]:
+    """The most probable output of every voxel, the first of equals; beyond the classes they are spare and read as 0."""
+    # class by class: a reduction over an axis that is not the last is ten times slower
+    greatest = probs[:, 0].clone()
+    labels = torch.zeros_like(greatest, dtype=torch.uint8)
+    for k in range(1, probs.shape[1]):
+        more = probs[:, k] > greatest
+        labels.masked_fill_(more, k if classes is None or k < classes else 0)
+        torch.maximum(greatest, probs[:, k], out=greatest)
+    return labels
+
 
 def label_map(probs: Float[np.ndarray, "K S H W"], classes: int | None = None) -> UInt8[np.ndarray, "S H W"]:
-    """The most probable output of every voxel; those beyond the classes, which are spare, read as background."""
-    values = probs.argmax(0)
-    return np.asarray(values if classes is None else np.where(values < classes, values, 0), np.uint8)
+    """:func:`most_probable` of an array, classes first."""
+    return np.asarray(most_probable(torch.from_numpy(np.require(probs, requirements="W")).movedim(0, 1), classes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,82 @@ def another_datatype(path: Path) -> Path:
 def text(path: Path) -> Path:
     path.write_text("not a volume")
     return path
+
+
+@pytest.mark.parametrize("ending", volume_io.ENDINGS)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_volume_written_a_few_slices_at_a_time_is_the_volume_written_at_once(
+    tmp_path: Path, ending: str, axis: int, dtype: type[np.generic]
+) -> None:
+    if ending in volume_io.ITK_ENDINGS:
+        pytest.importorskip("SimpleITK")
+    like = volume_io.read(nifti(tmp_path / "image.nii", scl_slope=2, scl_inter=1, cal_max=9, descrip=b"cine"))
+    array = (np.random.default_rng(0).random(SHAPE) * 3).astype(dtype)
+    volume_io.write(tmp_path / f"once{ending}", array, like)
+    slices = np.moveaxis(array, axis, 0)
+    with volume_io.writing(tmp_path / "there" / f"once{ending}", like, dtype, axis) as write:
+        write(slices[:2])
+        assert not (tmp_path / "there" / f"once{ending}").exists()
+        write(slices[2:])
+    found = list((tmp_path / "there").iterdir())
+    assert all(path.read_bytes() == (tmp_path / path.name).read_bytes() for path in found)
+    assert len(found) == (2 if ending == ".mhd" else 1)
+    assert np.array_equal(volume_io.read(tmp_path / f"once{ending}").array, array)
+
+
+@pytest.mark.parametrize("endianness", "<>")
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_our_nifti_is_nibabels_byte_by_byte(tmp_path: Path, endianness: str, dtype: str) -> None:
+    header = nib.Nifti1Header(endianness=endianness)
+    header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"by the scanner"))
+    nib.save(nib.Nifti1Image(VOXELS, oblique_affine(), header), tmp_path / "image.nii")
+    like = volume_io.read(tmp_path / "image.nii")
+    array = (np.random.default_rng(0).random(SHAPE) * 100).astype(dtype)
+    theirs = nib.Nifti1Image(array, like.affine, like.header)
+    theirs.header.set_data_dtype(dtype)
+    theirs.header.set_slope_inter(1, 0)
+    nib.save(theirs, tmp_path / "theirs.nii")
+    expected = (tmp_path / "theirs.nii").read_bytes()
+    for path in (tmp_path / "ours.nii", tmp_path / "ours.nii.gz"):
+        volume_io.write(path, array, like)
+        content = path.read_bytes()
+        assert (gzip.decompress(content) if path.suffix == ".gz" else content) == expected
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """The system refuses to let a file grow beyond 1000 bytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("ending", volume_io.ENDINGS)
+@pytest.mark.parametrize("axis", [None, 0, 2])
+def test_what_the_disk_refuses_is_one_message_and_no_half_of_a_file(
+    tmp_path: Path, small_disk: None, ending: str, axis: int | None
+) -> None:
+    if ending in volume_io.ITK_ENDINGS:
+        pytest.importorskip("SimpleITK")
+    noise = np.random.default_rng(0).random((30, 30, 10)).astype(np.float32)
+    (tmp_path / f"x{ending}").write_text("old")
+    with pytest.raises(VolumeError, match=rf"^x{ending} cannot be written: .*\n  in .* Make room there, or") as caught:
+        if axis is None:
+            volume_io.write(tmp_path / f"x{ending}", noise, Volume(noise, np.eye(4)))
+        else:
+            with volume_io.writing(tmp_path / f"x{ending}", Volume(noise, np.eye(4)), np.float32, axis) as write:
+                write(np.moveaxis(noise, axis, 0))
+    assert str(tmp_path) in str(caught.value)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VolumeError, match=r"^x\.nii cannot be written: .*\n  in .*file"):
+        volume_io.write(tmp_path / "file" / "x.nii", VOXELS, Volume(VOXELS, np.eye(4)))
 
 
 NOISE = np.random.default_rng(1).integers(0, 1000, (30, 30, 10)).astype(np.int16)

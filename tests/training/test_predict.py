@@ -10,14 +10,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from boundseg.data.dataset import Dataset
+from boundseg.data import volume_io
+from boundseg.data.dataset import Dataset, read_channels
 from boundseg.errors import InputError, VolumeError
+from boundseg.inference import label_map
 from boundseg.training.loop import train
-from boundseg.training.predict import predict
+from boundseg.training.predict import _cases, predict
 from boundseg.training.run import Run
 
 from .cases import entry, tiny
 
+NAMES = ("", "_probability_LV", "_probability_Myo")  # of the files of a case, by the value of their class
 CASES = ("patient5_frame01", "patient5_frame07")
 
 
@@ -140,10 +143,75 @@ def test_what_exists_is_not_overwritten_unless_asked(trained: Run, scans: Path, 
         predict(trained, [scans], out)
     assert f"{CASES[0]}.nii.gz exists." in str(caught.value)
     assert "--overwrite" in str(caught.value)
-    assert content(out)[f"{CASES[0]}.nii.gz"] == b"precious"
-    assert sorted(content(out)) == [f"{case}.nii.gz" for case in CASES]  # the other one was predicted
+    assert content(out) == {f"{CASES[0]}.nii.gz": b"precious"}
     predict(trained, [scans], out, overwrite=True)
     assert content(out)[f"{CASES[0]}.nii.gz"] != b"precious"
+
+
+def test_all_that_exists_is_named_before_anything_is_computed(
+    trained: Run, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    predict(trained, [scans], out)
+    before = content(out)
+    monkeypatch.setattr(Run, "predictor", None)
+    (scans / "broken.nii.gz").write_text("never read")
+    with pytest.raises(InputError) as caught:
+        predict(trained, [scans], out)
+    assert [problem.what for problem in caught.value.problems] == [f"{out / case}.nii.gz exists." for case in CASES]
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("below", [(), ("deep", "er")])
+def test_a_file_where_the_output_folder_should_be_is_refused(
+    trained: Run, scans: Path, tmp_path: Path, below: tuple[str, ...]
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("precious")
+    out = file.joinpath(*below)
+    with pytest.raises(VolumeError) as caught:
+        predict(trained, [scans], out)
+    assert str(caught.value) == f"--out {out} cannot be a folder: {file} is a file.\n  Choose another --out."
+    assert file.read_text() == "precious"
+
+
+def test_a_full_disk_ends_the_prediction_with_one_message_and_no_half_of_a_file(
+    trained: Run, scans: Path, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    out = tmp_path / "out"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
+    try:
+        with pytest.raises(InputError) as caught:
+            predict(trained, [scans], out, probabilities=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    refused, left = caught.value.problems
+    assert refused.what.startswith(f"{CASES[0]}_probability_")
+    assert "nii.gz cannot be written: " in refused.what
+    assert left.what == "the prediction ended there; 2 of 2 cases are to be done."
+    assert not any(out.rglob("*"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
+def test_files_hold_what_one_array_of_the_whole_volume_gives(
+    trained: Run, scans: Path, tmp_path: Path, dtype: str
+) -> None:
+    """Label maps and probabilities, voxel by voxel."""
+    path = scans / f"{CASES[0]}_0000.nii.gz"
+    array = np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+    change(path, np.concatenate([array % 256] * 4, axis=2).astype(dtype))
+    change(path, scl_slope=0.5, scl_inter=-3)
+    predict(trained, [path], tmp_path, probabilities=True)
+    image, volume = read_channels([path])
+    probs = trained.predictor()(np.moveaxis(image, 3, 1), volume.spacing_mm[:2])
+    assert len(probs[0]) == 20
+    written = {name: np.asarray(nib.load(tmp_path / f"{CASES[0]}{name}.nii.gz").dataobj) for name in NAMES}  # type: ignore[attr-defined]
+    for name, found in written.items():
+        expected = probs[NAMES.index(name)] if name else label_map(probs, 3)
+        assert found.dtype == expected.dtype
+        assert np.array_equal(np.moveaxis(found, 2, 0), expected)
 
 
 def test_existing_probabilities_are_not_overwritten_either(trained: Run, scans: Path, tmp_path: Path) -> None:
@@ -193,6 +261,40 @@ def test_another_number_of_channels_is_refused_before_anything_is_predicted(
     assert f"{CASES[0]} has 2 file(s), the network takes 1 channel(s)." in str(caught.value)
     assert "CASE_0000, CASE_0001" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "cases"),
+    [
+        (["scan_2019"], 1, {"scan_2019": ["scan_2019"]}),
+        (["scan_2019", "scan_2020"], 1, {"scan_2019": ["scan_2019"], "scan_2020": ["scan_2020"]}),
+        (["scan_0001", "scan_0002"], 1, {"scan_0001": ["scan_0001"], "scan_0002": ["scan_0002"]}),
+        (["scan_0000", "scan_2019"], 1, {"scan": ["scan_0000"], "scan_2019": ["scan_2019"]}),
+        (["scan_2019_0000", "scan"], 1, {"scan_2019": ["scan_2019_0000"], "scan": ["scan"]}),
+        (["a_0001", "b_19_0000", "a_0000", "b_19_0001"], 2, {c: [f"{c}_0000", f"{c}_0001"] for c in ("a", "b_19")}),
+        (["scan_0000", "scan_0001"], 1, "scan has 2 file"),
+        (["scan_0000", "scan"], 1, "scan has 2 file"),
+        (["scan_0000", "scan"], 2, "scan has 2 file"),
+        (["scan_0000", "scan_0002"], 2, "scan has 1 file"),
+        (["scan_2019"], 2, "scan_2019 has 1 file"),
+    ],
+)  # fmt: skip
+def test_a_number_at_the_end_is_a_channel_where_the_network_has_it_or_the_files_count_up(
+    names: list[str], channels: int, cases: dict[str, list[str]] | str
+) -> None:
+    paths = [Path(f"{name}.nii.gz") for name in names]
+    if isinstance(cases, str):
+        with pytest.raises(VolumeError, match=cases):
+            _cases(paths, channels)
+    else:
+        found = _cases(paths, channels)
+        assert {case: [volume_io.stem(path) for path in of_case] for case, of_case in found.items()} == cases
+
+
+def test_a_scan_named_by_its_year_keeps_its_name(trained: Run, scans: Path, tmp_path: Path) -> None:
+    (scans / f"{CASES[0]}_0000.nii.gz").rename(scans / "scan_2019.nii.gz")
+    done = predict(trained, [scans / "scan_2019.nii.gz"], tmp_path / "out")
+    assert done.written == [tmp_path / "out" / "scan_2019.nii.gz"]
 
 
 def test_two_channels_go_in_by_their_numbers(write_dataset: Any, tmp_path: Path) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Shaped
@@ -39,6 +43,23 @@ class Volume:
         return float(x), float(y), float(z)
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """From the numbers of a file to intensities, as nibabel computes it: ``slope * number + inter``."""
+
+    slope: float = 1.0
+    inter: float = 0.0
+
+    def __call__(self, stored: Shaped[np.ndarray, "*n"]) -> Shaped[np.ndarray, "*n"]:
+        """Intensities of stored numbers, which are given back where they are the intensities."""
+        if (self.slope, self.inter) == (1, 0):
+            return stored
+        from nibabel.volumeutils import apply_read_scaling
+
+        # float64, as nibabel's own proxy has them
+        return np.asarray(apply_read_scaling(stored, np.float64(self.slope), np.float64(self.inter)))
+
+
 def ending(path: Path) -> str | None:
     """The known ending of a volume's file name, or None."""
     return next((e for e in ENDINGS if path.name.lower().endswith(e)), None)
@@ -55,6 +76,16 @@ def read(path: Path) -> Volume:
     Raises:
         VolumeError: The file is missing, unreadable, not 3D, or of a format that is not known.
     """
+    volume, scaling = read_stored(path)
+    return Volume(scaling(volume.array), volume.affine, volume.header)
+
+
+def read_stored(path: Path) -> tuple[Volume, Scaling]:
+    """Reads a volume whose array are the numbers that the file stores, and what makes intensities of them.
+
+    Raises:
+        VolumeError: As :func:`read`.
+    """
     if not path.is_file():
         raise VolumeError(f"{path.name} is not there.", str(path.parent), "Check the name and the folder.")
     known = ending(path)
@@ -64,33 +95,95 @@ def read(path: Path) -> Volume:
             str(path.parent),
             f"Convert it to one of {', '.join(ENDINGS)}.",
         )
-    return _read_nifti(path) if known in NIFTI_ENDINGS else _read_itk(path)
+    return _read_nifti(path) if known in NIFTI_ENDINGS else (_read_itk(path), Scaling())
 
 
 def write(path: Path, array: Shaped[np.ndarray, "X Y Z"], like: Volume) -> None:
     """Writes an array onto the grid of another volume: its affine, shape and orientation, the array's type.
 
     Raises:
-        VolumeError: The shapes differ, or the ending is not known.
+        VolumeError: The shapes differ, the ending is not known, or the disk refuses the file, of which nothing is
+            left then.
     """
     if array.shape != like.array.shape:
         raise VolumeError(f"{path.name}: an array of shape {array.shape} does not fit the grid {like.array.shape}.")
+    nifti = _known_ending(path) in NIFTI_ENDINGS
+    with _naming(path), replacing(path) as temporary:
+        (_write_nifti if nifti else _write_itk)(temporary, array, like)
+
+
+@contextmanager
+def writing(
+    path: Path, like: Volume, dtype: type[np.generic], slice_axis: int
+) -> Iterator[Callable[[Shaped[np.ndarray, "B H W"]], None]]:
+    """Writes a volume a few slices at a time; gives the function that takes the next ones.
+
+    The file is that of :func:`write`, and is there when the block ends without an error. NIfTI whose slices are
+    stacked along the last axis is written as it comes, nothing of it is held. Else the slices go to a temporary file
+    beside it, from which the volume is written in the end.
+
+    Args:
+        path: The file.
+        like: The volume on whose grid it lies.
+        dtype: Of the voxels.
+        slice_axis: The array axis along which slices are stacked.
+
+    Raises:
+        VolumeError: As :func:`write`.
+    """
+    nifti = _known_ending(path) in NIFTI_ENDINGS
+    with _naming(path), replacing(path) as temporary, ExitStack() as stack:
+        if nifti and slice_axis == 2:
+            take = stack.enter_context(_nifti(temporary, like, np.dtype(dtype)))
+        else:
+            kept = stack.enter_context(TemporaryFile(dir=temporary.parent))
+
+            def take(slices: np.ndarray) -> None:
+                kept.write(np.ascontiguousarray(slices, dtype).data)
+
+        written = 0
+
+        def take_next(slices: Shaped[np.ndarray, "B H W"]) -> None:
+            nonlocal written
+            with _naming(path):
+                take(slices)
+            written += len(slices)
+
+        yield take_next
+        slice_shape = list(like.array.shape)
+        assert written == slice_shape.pop(slice_axis), (written, like.array.shape)
+        if not (nifti and slice_axis == 2):
+            kept.flush()
+            array = np.memmap(kept, dtype, "r", shape=(written, *slice_shape))
+            (_write_nifti if nifti else _write_itk)(temporary, np.moveaxis(array, 0, slice_axis), like)
+
+
+def _known_ending(path: Path) -> str:
     known = ending(path)
     if known is None:
         raise VolumeError(f"{path.name} has no ending of a volume.", remedy=f"Use one of {', '.join(ENDINGS)}.")
-    with replacing(path) as temporary:
-        if known in NIFTI_ENDINGS:
-            _write_nifti(temporary, array, like)
-        else:
-            _write_itk(temporary, array, like)
+    return known
 
 
-def _read_nifti(path: Path) -> Volume:
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Says which file the disk refuses, and why: full, read-only, no folder."""
+    try:
+        yield
+    except OSError as error:
+        raise VolumeError(
+            f"{path.name} cannot be written: {error.strerror or error}.",
+            str(path.parent),
+            "Make room there, or choose another folder.",
+        ) from error
+
+
+def _read_nifti(path: Path) -> tuple[Volume, Scaling]:
     import nibabel as nib
 
     try:
         image: Any = nib.load(path)
-        array = np.asanyarray(image.dataobj)
+        array = image.dataobj.get_unscaled()
     except (
         OSError,
         EOFError,
@@ -110,19 +203,54 @@ def _read_nifti(path: Path) -> Volume:
             str(path.parent),
             "Split it into one file per time point or channel (CASE_0000, CASE_0001, …).",
         )
-    return Volume(array, np.asarray(image.affine, dtype=np.float64), image.header)
+    volume = Volume(array, np.asarray(image.affine, dtype=np.float64), image.header)
+    return volume, Scaling(float(image.dataobj.slope), float(image.dataobj.inter))
 
 
 def _write_nifti(path: Path, array: np.ndarray, like: Volume) -> None:
+    with _nifti(path, like, array.dtype) as take:
+        for plane in np.moveaxis(array, 2, 0):
+            take(plane[None])
+
+
+@contextmanager
+def _nifti(path: Path, like: Volume, dtype: np.dtype[Any]) -> Iterator[Callable[[np.ndarray], None]]:
+    """A file that has its header and takes planes ``[B, X, Y]`` of the last axis, in their order."""
     import nibabel as nib
 
     header = like.header.copy() if like.header is not None else None
-    image = nib.Nifti1Image(array, like.affine, header)
+    # the header is made for an array of that shape and type, which costs no memory
+    image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), like.array.shape), like.affine, header)
     # the intensity scaling and display range of the image are not those of a label map written on its grid
     image.header.set_slope_inter(1, 0)
     image.header["cal_min"] = image.header["cal_max"] = 0
-    image.header.set_data_dtype(array.dtype)
-    nib.save(image, path)
+    image.header.set_data_dtype(dtype)
+    image.update_header()
+    start = BytesIO()
+    image.header.write_to(start)
+    stored = image.header.get_data_dtype()
+    with path.open("wb") as file, _compressed(file, dtype) if _gzipped(path) else nullcontext(file.write) as write:
+        write(start.getvalue().ljust(image.header.get_data_offset(), b"\0"))
+
+        def take(planes: np.ndarray) -> None:
+            # the first axis runs fastest
+            write(np.ascontiguousarray(planes.swapaxes(1, 2), stored).tobytes())
+
+        yield take
+
+
+def _gzipped(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+@contextmanager
+def _compressed(file: BinaryIO, dtype: np.dtype[Any]) -> Iterator[Callable[[bytes], object]]:
+    """Compresses as gzip does at its fastest; digits of probabilities do not repeat, and are not searched for it."""
+    strategy = zlib.Z_RLE if dtype.kind == "f" else zlib.Z_DEFAULT_STRATEGY
+    # 31: a gzip header, and a window of 2^15 bytes
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 31, zlib.DEF_MEM_LEVEL, strategy)
+    yield lambda content: file.write(compressor.compress(content))
+    file.write(compressor.flush())
 
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -164,4 +292,7 @@ def _write_itk(path: Path, array: np.ndarray, like: Volume) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
-    itk.WriteImage(image, str(path), True)
+    try:
+        itk.WriteImage(image, str(path), True)
+    except RuntimeError as error:
+        raise OSError(str(error).strip().splitlines()[-1]) from error

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from boundseg.data import volume_io
-from boundseg.data.dataset import read_channels
-from boundseg.data.volume_io import ENDINGS
+from boundseg.data.stored import StoredSlices, read_stored
+from boundseg.data.volume_io import ENDINGS, Volume
 from boundseg.errors import InputError, Problem, VolumeError
-from boundseg.inference import label_map
+from boundseg.inference import Predictor, most_probable
 from boundseg.training.run import Run, Which
 
 
@@ -49,33 +51,34 @@ def predict(
         report: Told of each case.
 
     Raises:
-        InputError: Volumes that cannot be read or do not fit; the others have been predicted by then.
+        InputError: Before anything is computed: files that are no cases of the network's channels, an ``out`` that
+            is no folder, files that exist. Then volumes that cannot be read or do not fit, when the others have been
+            predicted; and a file that the disk refuses, which ends the prediction.
     """
-    channels = len(run.environment["channels"])
-    cases = _cases(images, channels)
+    cases = _cases(images, len(run.environment["channels"]))
+    targets = {case: _targets(case, paths, out, run.labels, probabilities) for case, paths in cases.items()}
+    _require_folder(out)
+    _require_free(cases, targets, overwrite)
     predictor = run.predictor(which, device)
+    axis = int(run.environment["slice_axis"])
     done, problems = Predicted(), list[Problem]()
     for case, paths in cases.items():
-        ending = volume_io.ending(paths[0]) or ""
-        targets = {name: out / f"{case}_probability_{name}{ending}" for name in run.labels if run.labels[name]}
-        label_path = out / f"{case}{ending}"
         try:
-            _require_free([label_path, *(targets.values() if probabilities else ())], paths, overwrite)
-            array, volume = read_channels(paths)
-            axis = int(run.environment["slice_axis"])
-            slices = np.moveaxis(array, axis + 1, 1)
-            spacing = [s for i, s in enumerate(volume.spacing_mm) if i != axis]
-            probs = predictor(slices, (spacing[0], spacing[1]))
-            cut = predictor.cuts((slices.shape[2], slices.shape[3]), (spacing[0], spacing[1]))
-            labels = label_map(probs, len(run.labels))
-            if probabilities:
-                for name, path in targets.items():
-                    volume_io.write(path, np.ascontiguousarray(np.moveaxis(probs[run.labels[name]], 0, axis)), volume)
-            volume_io.write(label_path, np.ascontiguousarray(np.moveaxis(labels, 0, axis)), volume)
+            slices, volume = read_stored(paths, axis)
         except InputError as error:
             problems += error.problems
             continue
-        done.written.append(label_path)
+        spacing = [s for i, s in enumerate(volume.spacing_mm) if i != axis]
+        try:
+            _predict_case(predictor, slices, (spacing[0], spacing[1]), targets[case], volume, axis, run.labels)
+        except VolumeError as error:
+            # what the disk refuses now it refuses of the next case as well
+            left = len(cases) - list(cases).index(case)
+            ended = Problem(f"the prediction ended there; {left} of {len(cases)} cases are to be done.")
+            problems += [*error.problems, ended]
+            break
+        done.written.append(targets[case][LABELS])
+        cut = predictor.cuts(slices.shape[1:], (spacing[0], spacing[1]))
         if cut:
             done.notes.append(f"{case}: {cut}")
         report(case)
@@ -84,35 +87,106 @@ def predict(
     return done
 
 
+LABELS = "label map"  # among the targets of a case, whose other names are classes
+
+
+def _targets(
+    case: str, paths: list[Path], out: Path, labels: Mapping[str, int], probabilities: bool
+) -> dict[str, Path]:
+    ending = volume_io.ending(paths[0]) or ""
+    classes = [name for name in labels if labels[name]] if probabilities else []
+    return {LABELS: out / f"{case}{ending}"} | {n: out / f"{case}_probability_{n}{ending}" for n in classes}
+
+
+def _predict_case(
+    predictor: Predictor,
+    slices: StoredSlices,
+    spacing_mm: tuple[float, float],
+    targets: Mapping[str, Path],
+    like: Volume,
+    axis: int,
+    labels: Mapping[str, int],
+) -> None:
+    """Predicts a case and writes it as it goes; its files appear together, when all are whole."""
+    with ExitStack() as files:
+        write = {
+            name: files.enter_context(volume_io.writing(path, like, np.uint8 if name == LABELS else np.float32, axis))
+            for name, path in targets.items()
+        }
+        # zlib lets other threads run: files are compressed side by side, and while the next slices are predicted
+        threads = files.enter_context(ThreadPoolExecutor(len(write)))
+        pending: list[Future[None]] = []
+        for probs in predictor.restored(slices, spacing_mm):
+            parts = {name: probs[:, labels[name]] for name in write if name != LABELS}
+            parts[LABELS] = most_probable(probs, len(labels))
+            ready = {name: part.cpu().numpy() for name, part in parts.items()}
+            # one batch waits at most: memory stays bounded where the disk is slower than the network
+            for one in pending:
+                one.result()
+            pending = [threads.submit(write[name], part) for name, part in ready.items()]
+        for one in pending:
+            one.result()
+
+
 def _cases(images: Iterable[Path], channels: int) -> dict[str, list[Path]]:
-    """The files of each case; a number at the end of the name is the channel, as nnU-Net has it."""
-    files = []
+    """The files of each case, in the order of their channels."""
+    files: list[Path] = []
     for path in images:
         inside = [p for p in sorted(path.iterdir()) if volume_io.ending(p)] if path.is_dir() else [path]
         if not inside:
             raise VolumeError(f"the folder {path} holds no volume.", remedy=f"Volumes end in {', '.join(ENDINGS)}.")
         files += [p for p in inside if not p.name.startswith(".")]
-    cases: dict[str, list[Path]] = {}
-    for path in files:
-        numbered = re.fullmatch(r"(.+)_\d{4}", volume_io.stem(path))
-        cases.setdefault(numbered[1] if numbered else volume_io.stem(path), []).append(path)
+    cases: dict[str, list[tuple[int, Path]]] = {}
+    for path, (case, channel) in zip(files, _numbered([volume_io.stem(path) for path in files], channels), strict=True):
+        cases.setdefault(case, []).append((channel, path))
     wrong = [
         Problem(
-            f"{case} has {len(paths)} file(s), the network takes {channels} channel(s).",
-            str(paths[0].parent),
+            f"{case} has {len(members)} file(s), the network takes {channels} channel(s).",
+            str(members[0][1].parent),
             "Name the channels CASE_0000, CASE_0001, …",
         )
-        for case, paths in cases.items()
-        if len(paths) != channels
+        for case, members in cases.items()
+        if sorted(channel for channel, _ in members) != list(range(channels))
     ]
     if wrong:
         raise VolumeError.of(wrong)
-    return {case: sorted(paths) for case, paths in cases.items()}
+    return {case: [path for _, path in sorted(members)] for case, members in cases.items()}
 
 
-def _require_free(targets: Iterable[Path], sources: list[Path], overwrite: bool) -> None:
-    for path in targets:
-        if path.resolve() in [source.resolve() for source in sources]:
-            raise VolumeError(f"{path} would replace its own image.", remedy="Choose another --out.")
-        if path.exists() and not overwrite:
-            raise VolumeError(f"{path} exists.", remedy="Choose another --out, or give --overwrite.")
+def _numbered(stems: list[str], channels: int) -> Iterator[tuple[str, int]]:
+    """Case and channel of each file.
+
+    A number of four digits at the end is a channel, as nnU-Net has it, where the network has that many channels, or
+    where the numbers of these files count up from 0000; else it belongs to the name: ``scan_2019`` is a case.
+    """
+    matches = [re.fullmatch(r"(.+)_(\d{4})", stem) for stem in stems]
+    numbers: dict[str, list[int]] = {}
+    for match in matches:
+        if match:
+            numbers.setdefault(match[1], []).append(int(match[2]))
+    for stem, match in zip(stems, matches, strict=True):
+        if match:
+            found = set(numbers[match[1]])
+            if int(match[2]) < channels or found == set(range(len(found))):
+                yield match[1], int(match[2])
+                continue
+        yield stem, 0
+
+
+def _require_folder(out: Path) -> None:
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise VolumeError(f"--out {out} cannot be a folder: {path} is a file.", remedy="Choose another --out.")
+
+
+def _require_free(cases: Mapping[str, list[Path]], targets: Mapping[str, Mapping[str, Path]], overwrite: bool) -> None:
+    """Raises VolumeError where images would be replaced, or files that exist; it lists all of them."""
+    sources = {source.resolve() for paths in cases.values() for source in paths}
+    problems = []
+    for path in (path for of_case in targets.values() for path in of_case.values()):
+        if path.resolve() in sources:
+            problems.append(Problem(f"{path} would replace its own image.", remedy="Choose another --out."))
+        elif path.exists() and not overwrite:
+            problems.append(Problem(f"{path} exists.", remedy="Choose another --out, or give --overwrite."))
+    if problems:
+        raise VolumeError.of(problems)

@@ -23,9 +23,10 @@ from jaxtyping import Shaped, UInt8
 from torch import nn
 
 from boundseg.data import atomic
-from boundseg.data.dataset import Dataset, require_finite
+from boundseg.data.dataset import Dataset
+from boundseg.data.stored import StoredSlices
 from boundseg.errors import RunError, VolumeError
-from boundseg.inference import Predictor, label_map
+from boundseg.inference import Predictor
 from boundseg.networks import build
 from boundseg.training import checkpoint as checkpoints
 from boundseg.training.checkpoint import Checkpoint
@@ -155,7 +156,7 @@ class Run:
         Raises:
             VolumeError: The number of channels is not the network's, or voxels are NaN or infinite.
         """
-        image = np.asarray(array, np.float32)
+        image = np.asarray(array)
         image = image[None] if image.ndim == 3 else image
         channels = len(self.environment["channels"])
         if image.ndim != 4 or len(image) != channels:
@@ -163,10 +164,10 @@ class Run:
                 f"an array of shape {np.shape(array)} is no volume of {channels} channel(s).",
                 remedy="Give [X, Y, S], or [C, X, Y, S].",
             )
-        require_finite(image, Path("the array"))
-        slices = np.moveaxis(image, 3, 1)
-        probs = self.predictor(which, device)(slices, (float(spacing[0]), float(spacing[1])))
-        return np.moveaxis(label_map(probs, len(self.labels)), 0, 2)
+        slices = StoredSlices.of(np.moveaxis(image, 3, 1))
+        slices.require_finite([Path("the array")] * channels)
+        spacing_mm = float(spacing[0]), float(spacing[1])
+        return np.moveaxis(self.predictor(which, device).labels(slices, spacing_mm, len(self.labels)), 0, 2)
 
     def metrics(self) -> list[dict[str, float]]:
         """The rows of ``metrics.csv``, one per epoch."""
