@@ -41,8 +41,8 @@ class Predictor:
         placement = self.place(shape, spacing_mm)
         if not placement.cut:
             return None
-        rows, columns = placement.resampled
-        height, width = placement.size
+        rows, columns = placement.resampled[:2]
+        height, width = placement.size[:2]
         return (
             f"trained on centre crops: predicts the central {height}x{width} of {rows}x{columns} pixels, "
             "background outside"
