@@ -68,7 +68,8 @@ class Constraint:
         descriptor: What is measured, such as :class:`~boundseg.constraints.Size`.
         regions: The measured regions, each a tuple of class indices: ``((3,),)`` is class 3, ``((2, 3),)``
             the union of classes 2 and 3, ``((1,), (2,))`` two regions, or one pair for a ratio or a distance.
-        scope: Whether the bounds belong to single images (``slice``) or to all slices of a volume.
+        scope: Whether the bounds belong to single images (``slice``) or to all slices of a volume. Of 3D predictions
+            the single images are the slices that the frame names, or else the predictions themselves.
         penalty: What a violation costs, one of :data:`~boundseg.constraints.PENALTIES` or a function like them.
         scale: By what violations are measured, the penalty's third argument. ``image``: they are counted in
             predicted voxels, whatever the unit of the bounds, and the cost is divided by the voxels of one image, as
@@ -132,7 +133,7 @@ class Constraint:
         Raises:
             ValueError: The frame lacks what the descriptor reads: a spacing, an axis, the image, the bands.
         """
-        return self.descriptor.sums(self._regions(probs, {}), self._own(frame))
+        return self.descriptor.sums(self._seen(self._regions(probs, {}), frame), self._own(frame))
 
     def __call__(
         self,
@@ -162,8 +163,14 @@ class Constraint:
         if self.scope == "volume" and groups is None:
             raise ValueError(f"{self.name} speaks of volumes: give groups=Groups(…), which says what images form one")
         frame = frame or Frame.plain(len(probs), probs.ndim - 2, probs.device)
+        memo = {} if memo is None else memo
+        if self._in_slices(frame):
+            assert frame.slices is not None
+            groups = Groups.each(len(frame.slices), probs.device)
+            sums = self._group_sums(probs, frame, groups, memo)
+            return self.term(sums, bounds, frame.of_slices(), groups, probs[0, 0, ..., 0].numel(), t)
         groups = groups or Groups.each(len(probs), probs.device)
-        sums = self._group_sums(probs, frame, groups, {} if memo is None else memo)
+        sums = self._group_sums(probs, frame, groups, memo)
         return self.term(sums, bounds, frame, groups, probs[0, 0].numel(), t)
 
     def term(
@@ -179,7 +186,8 @@ class Constraint:
 
         Args:
             sums: Of each group.
-            bounds: As in :meth:`__call__`, as are ``frame``, ``groups`` and ``t``.
+            bounds: As in :meth:`__call__`, as are ``frame``, ``groups`` and ``t``; of slices of 3D predictions the
+                frame is :meth:`Frame.of_slices`, and every slice is a group.
             pixels: Voxels of a predicted image.
         """
         value = self.descriptor.value(sums)
@@ -205,7 +213,8 @@ class Constraint:
         what = ("own", id(self.descriptor)) if shared is None else ("shared", shared)
         key = (what, self.regions, self.sharpness, self.scope)
         if key not in memo:
-            sums = group_sums(self.descriptor, self._regions(probs, memo), self._own(frame), groups)
+            regions = self._seen(self._regions(probs, memo), frame)
+            sums = group_sums(self.descriptor, regions, self._own(frame), groups)
             memo[key] = self.descriptor, sums
         return memo[key][1]
 
@@ -219,7 +228,15 @@ class Constraint:
             memo[key] = None, _unions(probs, self.regions)
         return memo[key][1]
 
+    def _in_slices(self, frame: Frame) -> bool:
+        return self.scope == "slice" and frame.slices is not None
+
+    def _seen(self, regions: Tensor, frame: Frame) -> Tensor:
+        return frame.slices.of(regions) if self._in_slices(frame) and frame.slices is not None else regions
+
     def _own(self, frame: Frame) -> Frame:
+        if self._in_slices(frame):
+            frame = frame.of_slices()
         return frame.in_plane() if self.scope == "slice" else frame
 
     def _whole(self, frame: Frame, groups: Groups) -> Tensor:

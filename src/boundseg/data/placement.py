@@ -16,7 +16,8 @@ Fit = Literal["pad", "crop", "resize"]
 Intensity = Literal["zscore", "minmax", "none"]
 
 Lengths = tuple[int, int] | tuple[int, int, int]  # of the two axes of a slice, or of these and then between slices
-Spacing = tuple[float, float] | tuple[float, float, float | None]
+Spacing = tuple[float, float] | tuple[float, float, float]
+Wanted = tuple[float | None, float | None] | tuple[float | None, float | None, float | None]
 Slices = tuple[slice, slice] | tuple[slice, slice, slice]
 
 
@@ -36,7 +37,7 @@ class Grid:
 
     size: Lengths
     fit: Fit = "pad"
-    spacing_mm: Spacing | None = None
+    spacing_mm: Wanted | None = None
     intensity: Intensity = "zscore"
     patches: bool = False
 
@@ -80,7 +81,7 @@ class Placement:
         resampled = shape
         if grid.spacing_mm is not None:
             resampled = _tuple(
-                n if t is None or s is None else max(1, round(n * s / t))
+                n if t is None else max(1, round(n * s / t))
                 for n, s, t in zip(shape, spacing_mm, grid.spacing_mm, strict=True)
             )
         if grid.fit == "resize":

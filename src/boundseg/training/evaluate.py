@@ -18,7 +18,7 @@ from boundseg.data import atomic, volume_io
 from boundseg.data.batches import affine_of_slice, with_bands
 from boundseg.data.dataset import Dataset
 from boundseg.data.prepare import Placement
-from boundseg.errors import DatasetError, InputError, Problem
+from boundseg.errors import DatasetError, InputError, Problem, RunError
 from boundseg.evaluation.metrics import Empty, Row, slice_rows, volume_rows
 from boundseg.evaluation.tables import Evaluation
 from boundseg.inference import Predictor, label_map
@@ -55,6 +55,12 @@ def evaluate(
     Raises:
         InputError: Cases that are nowhere or have no full mask, a run without a checkpoint.
     """
+    if run.is_3d:
+        raise RunError(
+            "evaluate measures on slices, and the network is 3D.",
+            str(run.folder),
+            "Predict the cases (boundseg predict), and evaluate the folder of label maps.",
+        )
     own = dataset is None
     dataset = dataset or Dataset.open(run.config.data.folder)
     names = dataset.cases_of(cases)

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn.utils import get_total_norm
 
-from boundseg.data.batches import batches, order
+from boundseg.data.batches import batches, count_batches
 from boundseg.data.dataset import Dataset
 from boundseg.errors import RunError
 from boundseg.losses import Lagrangian, Objective, Penalties
-from boundseg.networks import build, final_bias
+from boundseg.networks import build, final_bias, require_size
 from boundseg.training.augment_config import augmentations
 from boundseg.training.config import Config
 from boundseg.training.first_bias import expected_shares, start_at
@@ -71,7 +71,10 @@ def train(
     dataset = Dataset.open(config.data.folder)
     seed_everything(config.seed, verbose=False)
     outputs = len(dataset.labels) + config.network.spare_outputs
-    network = build(config.network.name, len(dataset.channels), outputs, **config.network.options)
+    axes = config.data.grid.axes
+    network = build(config.network.name, len(dataset.channels), outputs, axes, **config.network.options)
+    if axes == 3:
+        require_size(network, config.network.name, len(dataset.channels), config.data.size)
     require_room(folder, network)
     teaching = teach(config, dataset, report)
     prepared()
@@ -92,7 +95,7 @@ def train(
     if resume:
         session.restore(run)
     progress = session.progress
-    steps = len(order(teaching.train, config.data.batch, settings.batch_size))
+    steps = count_batches(teaching.train, config.data.drawn, settings.batch_size)
     augment = augmentations(settings.augment, dataset.ignore, [name in config.data.complete for name in dataset.labels])
     judged = model if session.average is None else fabric.setup_module(session.judged)
     # float16 needs a gradient scaler, which skips steps by itself and whose factor is in the gradients
@@ -116,7 +119,7 @@ def train(
             # the order is a function of seed and epoch alone: a resumed run draws what the unbroken one drew
             drawn = batches(
                 teaching.train,
-                config.data.batch,
+                config.data.drawn,
                 settings.batch_size,
                 teaching.volume_constraints,
                 np.random.default_rng([config.seed, epoch]),
@@ -200,7 +203,9 @@ def _optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
 def _layout(config: Config, device: torch.device) -> torch.memory_format:
     asked = config.training.channels_last
     channels_last = device.type == "cuda" if asked is None else asked
-    return torch.channels_last if channels_last else torch.contiguous_format
+    if not channels_last:
+        return torch.contiguous_format
+    return torch.channels_last if config.data.grid.axes == 2 else torch.channels_last_3d
 
 
 def _score(row: dict[str, float], config: Config) -> float:
@@ -217,8 +222,8 @@ def _require_finite_steps(refusals: Refusals, epoch: int, run: Run) -> None:
     refused = refusals.first()
     if refused is None:
         return
-    step, slices = refused
-    where = ", ".join(f"{case} slice {index}" for case, index in slices[:4]) + (", …" if len(slices) > 4 else "")
+    step, images = refused
+    where = ", ".join(images[:4]) + (", …" if len(images) > 4 else "")
     raise RunError(
         f"the loss of epoch {epoch} is not finite, first at its step {step} ({where}).",
         str(run.folder),

@@ -14,6 +14,7 @@ from boundseg.data.dataset import read_channels
 from boundseg.data.volume_io import ENDINGS
 from boundseg.errors import InputError, Problem, VolumeError
 from boundseg.inference import label_map
+from boundseg.inference_3d import VolumePredictor
 from boundseg.training.run import Run, Which
 
 
@@ -53,7 +54,7 @@ def predict(
     """
     channels = len(run.environment["channels"])
     cases = _cases(images, channels)
-    predictor = run.predictor(which, device)
+    predictor = run.volume_predictor(which, device) if run.is_3d else run.predictor(which, device)
     done, problems = Predicted(), list[Problem]()
     for case, paths in cases.items():
         ending = volume_io.ending(paths[0]) or ""
@@ -64,9 +65,14 @@ def predict(
             array, volume = read_channels(paths)
             axis = int(run.environment["slice_axis"])
             slices = np.moveaxis(array, axis + 1, 1)
-            spacing = [s for i, s in enumerate(volume.spacing_mm) if i != axis]
-            probs = predictor(slices, (spacing[0], spacing[1]))
-            cut = predictor.cuts((slices.shape[2], slices.shape[3]), (spacing[0], spacing[1]))
+            rows_mm, columns_mm = (s for i, s in enumerate(volume.spacing_mm) if i != axis)
+            _, count, rows, columns = slices.shape
+            if isinstance(predictor, VolumePredictor):
+                sides = (rows_mm, columns_mm, volume.spacing_mm[axis])
+                probs, cut = predictor(slices, sides), predictor.cuts((rows, columns, count), sides)
+            else:
+                probs = predictor(slices, (rows_mm, columns_mm))
+                cut = predictor.cuts((rows, columns), (rows_mm, columns_mm))
             labels = label_map(probs, len(run.labels))
             if probabilities:
                 for name, path in targets.items():

@@ -24,6 +24,7 @@ from boundseg.data import atomic
 from boundseg.data.dataset import Dataset, require_finite
 from boundseg.errors import RunError, VolumeError
 from boundseg.inference import Predictor, label_map
+from boundseg.inference_3d import VolumePredictor
 from boundseg.networks import build
 from boundseg.training import checkpoint as checkpoints
 from boundseg.training.checkpoint import Checkpoint
@@ -106,10 +107,16 @@ class Run:
         labels: dict[str, int] = self.environment["labels"]
         return labels
 
+    @property
+    def is_3d(self) -> bool:
+        """Whether the network sees volumes, and not slices."""
+        return self.config.data.grid.axes == 3
+
     def network(self) -> nn.Module:
         """A fresh network as the config describes it."""
         channels, network = self.environment["channels"], self.config.network
-        return build(network.name, len(channels), len(self.labels) + network.spare_outputs, **network.options)
+        outputs, axes = len(self.labels) + network.spare_outputs, self.config.data.grid.axes
+        return build(network.name, len(channels), outputs, axes, **network.options)
 
     def checkpoint(self, which: Which = "best") -> Checkpoint:
         """A checkpoint; raises CheckpointError where it cannot be read."""
@@ -121,12 +128,28 @@ class Run:
         return any((self.folder / "checkpoints" / which / "state.json").is_file() for which in ("best", "last"))
 
     def predictor(self, which: Which = "best", device: torch.device | str = "cpu") -> Predictor:
-        """The trained network with its preparation."""
+        """The trained network with its preparation; see :meth:`volume_predictor` for 3D networks.
+
+        Raises:
+            RunError: The network is 3D.
+        """
+        grid, device = self.config.data.grid, torch.device(device)
+        if self.is_3d:
+            raise RunError(
+                "the network is 3D and predicts no single slices.", str(self.folder), "Use Run.volume_predictor."
+            )
+        return Predictor(self._trained(which).to(device).eval(), grid, device)
+
+    def volume_predictor(self, which: Which = "best", device: torch.device | str = "cpu") -> VolumePredictor:
+        """The trained 3D network with its preparation."""
+        device = torch.device(device)
+        return VolumePredictor(self._trained(which).to(device).eval(), self.config.data.grid, device)
+
+    def _trained(self, which: Which) -> nn.Module:
         network = self.network()
         checkpoint = self.checkpoint(which)
         checkpoints.restore_weights(network, checkpoint, self.folder, checkpoint.predicting)
-        device = torch.device(device)
-        return Predictor(network.to(device).eval(), self.config.data.grid, device)
+        return network
 
     def predict(
         self,
@@ -139,12 +162,13 @@ class Run:
 
         Args:
             array: ``[X, Y, S]``, slices along the last axis, or ``[C, X, Y, S]`` with several channels.
-            spacing: Size of a voxel along X and Y (and S, which is not used), in mm.
+            spacing: Size of a voxel along X and Y (and S, which 3D networks alone need), in mm.
             which: ``best`` or ``last`` weights.
             device: Where to compute.
 
         Raises:
-            VolumeError: The number of channels is not the network's, or voxels are NaN or infinite.
+            VolumeError: The number of channels is not the network's, a 3D network is not told all three sides of a
+                voxel, or voxels are NaN or infinite.
         """
         image = np.asarray(array, np.float32)
         image = image[None] if image.ndim == 3 else image
@@ -156,7 +180,13 @@ class Run:
             )
         require_finite(image, Path("the array"))
         slices = np.moveaxis(image, 3, 1)
-        probs = self.predictor(which, device)(slices, (float(spacing[0]), float(spacing[1])))
+        if self.is_3d:
+            if len(spacing) != 3:
+                raise VolumeError(f"a 3D network needs a spacing of 3 axes, and {len(spacing)} are given.")
+            sides = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+            probs = self.volume_predictor(which, device)(slices, sides)
+        else:
+            probs = self.predictor(which, device)(slices, (float(spacing[0]), float(spacing[1])))
         return np.moveaxis(label_map(probs, len(self.labels)), 0, 2)
 
     def metrics(self) -> list[dict[str, float]]:
