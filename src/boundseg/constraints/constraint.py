@@ -124,8 +124,9 @@ class Constraint:
         """
         return self.descriptor.value(self._group_sums(probs, frame, groups, {} if memo is None else memo))
 
-    def sums(self, probs: Float[Tensor, "B K *space"], frame: Frame) -> Float[Tensor, "B R S"]:
-        """The descriptor's sums, for each image and region; to be added within groups, chunks or ranks.
+    def sums(self, probs: Float[Tensor, "B K *space"], frame: Frame) -> Float[Tensor, "N R S"]:
+        """The descriptor's sums, for each image (or slice of images that the frame names) and region; to be added
+        within groups, chunks or ranks.
 
         Squares are summed about the frame's ``centre``; without one, about the case's first voxel, for which a small
         region far from there wants float64 probabilities.

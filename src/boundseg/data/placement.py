@@ -216,6 +216,9 @@ def nearest(labels: Shaped[np.ndarray, "*n_and_space"], size: Lengths) -> Shaped
 def _in_plane(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.shape[-2:] == size:
         return image
+    if size[1] == 1 < size[0]:
+        # torch 2.13's filter leaves the rows out where there is one column
+        return np.swapaxes(_in_plane(np.swapaxes(image, -1, -2), (1, size[0])), -1, -2)
     flat = torch.from_numpy(np.ascontiguousarray(image, np.float32)).reshape(-1, 1, *image.shape[-2:])
     resized = F.interpolate(flat, size, mode="bilinear", align_corners=False, antialias=True)
     return np.asarray(resized.reshape(*image.shape[:-2], *size))
