@@ -58,8 +58,16 @@ def chunks_of_patches(
         size: Of a patch.
         ignore: The label of voxels of which nothing is known.
         overlap: How many voxels neighbours share at least: 1 for descriptors that look at neighbours.
+
+    Raises:
+        ValueError: Patches that are no longer than what they share.
     """
     grid = grid_of(cases[index])
+    if any(p <= overlap and p < n for p, n in zip(size, grid, strict=True)):
+        raise ValueError(
+            f"patches of {'x'.join(map(str, size))} cannot share {overlap} voxel(s) along every axis of "
+            f"{'x'.join(map(str, grid))}: use larger ones"
+        )
     along = [_owned(n, p, overlap) for n, p in zip(grid, size, strict=True)]
     tiles = list(product(*along))
     return [
@@ -85,7 +93,7 @@ def _owned(length: int, patch: int, overlap: int) -> list[tuple[int, int]]:
     """
     begins = [length - patch]
     while begins[0] > 0:
-        begins.insert(0, max(begins[0] - max(patch - overlap, 1), 0))
+        begins.insert(0, max(begins[0] - (patch - overlap), 0))
     return [(begin, after - begin) for begin, after in zip(begins, [*begins[1:], length], strict=True)]
 
 
