@@ -29,7 +29,9 @@ def expected_shares(teaching: Teaching, classes: int, ignore: int) -> list[float
     shares: list[list[float]] = [[] for _ in range(classes)]
     by_name = {constraint.name: constraint for constraint in teaching.constraints}
     for case in teaching.train:
-        if (case.labels != ignore).mean() > 0.5:
+        # a volume may be mostly padding between slices, of which nothing is known
+        there = case.labels[(..., *case.prepared.placement.on_grid)] if case.is_volume else case.labels
+        if (there != ignore).mean() > 0.5:
             for value in range(1, classes):
                 shares[value].append(float((case.labels == value).mean()))
             continue
@@ -42,7 +44,10 @@ def expected_shares(teaching: Teaching, classes: int, ignore: int) -> list[float
             expected = float(np.sqrt(bounds[0] * bounds[1]).mean()) / float(size.per_voxel(frame, pixels)[0]) / pixels
             # a fraction is one of the whole volume already
             of_slices = constraint.scope == "volume" and size.unit != "fraction"
-            shares[region[0]].append(expected / len(case.labels) if of_slices else expected)
+            expected = expected / len(case.labels) if of_slices else expected
+            if case.is_volume and constraint.scope == "slice":
+                expected *= min(len(case) / case.labels.shape[-1], 1)  # padding holds nothing
+            shares[region[0]].append(expected)
     known = [float(np.mean(s)) for s in shares[1:] if s]
     if not known:
         return None
