@@ -27,6 +27,7 @@ ROOMS = [
     "networks",
     "data",
     "inference",
+    "inference_3d",
     "evaluation",
     "benchmark",
     "training",

@@ -142,6 +142,8 @@ def test_the_config_says_what_is_drawn(tiny_dataset: Path) -> None:
             {"size": [8, 8, 8]},
             "batch: slices has no use for a third number in size: give two, or choose batch: patches",
         ),
+        ({"size": [8]}, "data.size: 1 number(s) are given: give two, of rows and columns, or slices as a third."),
+        ({**PATCHES, "spacing_mm": [1]}, "data.spacing_mm: 1 number(s) are given"),
         ({**PATCHES, "spacing_mm": [1, 1]}, "size has 3 axes and spacing_mm 2: give both the same."),
         ({**PATCHES, "fit": "crop"}, "batch: patches cuts from whole volumes, which fit: crop is not for: use pad."),
         ({**PATCHES, "complete": ["LV"]}, "complete says what a crop keeps, and batch: patches crops nothing: take it"),

@@ -34,9 +34,9 @@ class DataConfig(Section):
     """
 
     folder: Path
-    size: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)] = (256, 256)
+    size: tuple[Count, ...] = (256, 256)
     fit: Fit = "pad"
-    spacing_mm: Annotated[tuple[Positive | None, ...], Field(min_length=2, max_length=3)] | None = None
+    spacing_mm: tuple[Positive | None, ...] | None = None
     intensity: Intensity = "zscore"
     batch: BatchOf | Literal["patches"] = "slices"
     patches_per_case: Count = 4
@@ -47,6 +47,15 @@ class DataConfig(Section):
     @classmethod
     def _list_means_no_loss(cls, value: Any) -> Any:
         return dict.fromkeys(value, 0.0) if isinstance(value, (list, tuple)) else value
+
+    @field_validator("size", "spacing_mm")
+    @classmethod
+    def _of_two_axes_or_three(cls, numbers: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        if numbers is not None and len(numbers) not in (2, 3):
+            raise ValueError(
+                f"{len(numbers)} number(s) are given: give two, of rows and columns, or slices as a third."
+            )
+        return numbers
 
     @model_validator(mode="after")
     def _one_kind_of_images(self) -> DataConfig:
