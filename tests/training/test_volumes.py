@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from boundseg.data.patches import Patches
 from boundseg.errors import ConfigError, RunError, VolumeError
 from boundseg.inference_3d import slide
 from boundseg.training.config import Config
-from boundseg.training.evaluate import evaluate
+from boundseg.training.evaluate import compare, evaluate
 from boundseg.training.first_bias import expected_shares
 from boundseg.training.loop import train
 from boundseg.training.predict import predict
@@ -255,8 +256,6 @@ def trained_in_3d(tiny_dataset: Path, tmp_path: Path) -> Run:
 def test_what_a_3d_run_is_asked_for_in_vain_it_says(trained_in_3d: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="the network is 3D and predicts no single slices"):
         trained_in_3d.predictor()
-    with pytest.raises(RunError, match=r"(?s)evaluate measures on slices, and the network is 3D.*evaluate the folder"):
-        evaluate(trained_in_3d)
     with pytest.raises(VolumeError, match="a 3D network needs a spacing of 3 axes, and 2 are given"):
         trained_in_3d.predict(np.zeros((20, 24, 5)), [1.0, 1.0])
     dataset = Dataset.open(trained_in_3d.config.data.folder)
@@ -265,6 +264,35 @@ def test_what_a_3d_run_is_asked_for_in_vain_it_says(trained_in_3d: Run, tmp_path
     assert notes == [
         f"{case}: trained on centre crops: predicts the central 16x16x4 of 22x23x5 voxels, background outside"
     ]
+
+
+@pytest.mark.parametrize("spacing_mm", [None, [1.5, 1.5, 4]], ids=["the file's slices", "other slices"])
+def test_evaluation_measures_what_was_written_and_what_was_asked(
+    spacing_mm: list[float] | None, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    asked = [VOLUME] if spacing_mm else [VOLUME, INDIVIDUAL]
+    data = {**PATCHES, "spacing_mm": spacing_mm}
+    run = train(
+        config_of(tiny_dataset, entry("seeds", "train", asked), data=data), tmp_path / "run", device="cpu", quiet=True
+    )
+    found = evaluate(run, "validation")
+    true = compare(run.folder / "predictions", Dataset.open(tiny_dataset), "validation")
+    for ours, theirs in ((found.volumes, true.volumes), (found.slices, true.slices)):
+        pd.testing.assert_frame_equal(ours[theirs.columns], theirs)
+    soft = found.volumes.set_index(["case", "class"])["soft_px"]
+    for row in found.constraints[found.constraints["slice"] == ""].itertuples():
+        voxel_ml = np.prod(Dataset.open(tiny_dataset).read_image(row.case)[1].spacing_mm) / 1000
+        assert row.soft == pytest.approx(soft[row.case, "LV"] * voxel_ml, rel=1e-4)
+        assert row.known
+    of_slices = found.constraints[found.constraints["slice"] != ""]
+    by_slice = found.slices.set_index(["case", "slice", "class"])["soft_px"]
+    assert len(of_slices) == (0 if spacing_mm else 2 * 5)
+    for row in of_slices.itertuples():
+        assert row.soft == pytest.approx(by_slice[row.case, row.slice, "LV"], rel=1e-4)
+    if spacing_mm:
+        assert by_slice.isna().all()
+    else:
+        np.testing.assert_allclose(by_slice.groupby(["case", "class"]).sum(), soft.sort_index(), rtol=1e-4)
 
 
 def test_the_slice_axis_may_be_any(write_dataset: Callable[..., Path], tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ class Constraint:
         Raises:
             ValueError: The frame lacks what the descriptor reads: a spacing, an axis, the image, the bands.
         """
-        return self.descriptor.sums(self._seen(self._regions(probs, {}), frame), self._own(frame))
+        return self.descriptor.sums(self._images(self._regions(probs, {}), frame), self._own(frame))
 
     def __call__(
         self,
@@ -214,7 +214,7 @@ class Constraint:
         what = ("own", id(self.descriptor)) if shared is None else ("shared", shared)
         key = (what, self.regions, self.sharpness, self.scope)
         if key not in memo:
-            regions = self._seen(self._regions(probs, memo), frame)
+            regions = self._images(self._regions(probs, memo), frame)
             sums = group_sums(self.descriptor, regions, self._own(frame), groups)
             memo[key] = self.descriptor, sums
         return memo[key][1]
@@ -232,7 +232,7 @@ class Constraint:
     def _in_slices(self, frame: Frame) -> bool:
         return self.scope == "slice" and frame.slices is not None
 
-    def _seen(self, regions: Tensor, frame: Frame) -> Tensor:
+    def _images(self, regions: Tensor, frame: Frame) -> Tensor:
         return frame.slices.of(regions) if self._in_slices(frame) and frame.slices is not None else regions
 
     def _own(self, frame: Frame) -> Frame:

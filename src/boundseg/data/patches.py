@@ -85,7 +85,7 @@ def cut(
     members, origins = [cases[i] for i, _ in places], [origin for _, origin in places]
     size = size or grid_of(members[0])
     frame = frame_of_patches(members, origins, size)
-    inside = [list(_file_slices(c.prepared.placement, o[2], size[2])) for c, o in zip(members, origins, strict=True)]
+    inside = [list(file_slices(c.prepared.placement, o[2], size[2])) for c, o in zip(members, origins, strict=True)]
     of_slices = set(members[0].bounds) - volume_constraints
     first_slice = list(accumulate(map(len, cases), initial=0))
     return Batch(
@@ -124,7 +124,7 @@ def frame_of_patches(members: Sequence[TaughtCase], origins: Sequence[Origin], s
         else torch.tensor([placement.voxels_per_voxel for placement in placements]).reshape(-1, 1, 1, 1)
     )
     covered = [_covered(placement, origin, size) for placement, origin in places]
-    of_slices = [list(_file_slices(placement, origin[2], size[2])) for placement, origin in places]
+    of_slices = [list(file_slices(placement, origin[2], size[2])) for placement, origin in places]
     first = [placement.offset[-1] - origin[2] for placement, origin in places]
     frame = Frame(
         weight,
@@ -144,7 +144,8 @@ def frame_of_patches(members: Sequence[TaughtCase], origins: Sequence[Origin], s
                     [all(covered[j][:2]) and k for k in _complete_in_plane(case)]
                     for j, case in enumerate(members)
                     for _ in of_slices[j]
-                ]
+                ],
+                dtype=torch.bool,
             ).reshape(-1, len(members[0].complete)),
         ),
     )
@@ -169,7 +170,7 @@ def _inside(centre: Sequence[int], size: Size, placement: Placement) -> Origin:
     return x, y, z
 
 
-def _file_slices(placement: Placement, begin: int, count: int) -> range:
+def file_slices(placement: Placement, begin: int, count: int) -> range:
     """The slices of the file that lie in so many slices of the grid; none where the grid's are others."""
     if not placement.keeps_slices:
         return range(0)
