@@ -102,6 +102,17 @@ def test_where_only_background_is_labelled_that_is_the_centre_and_without_labels
     assert np.unique(centres(replace(case, labels=labels), 1.0), axis=0).tolist() == [[4, 5, 1]]
 
 
+def test_the_labels_of_one_case_do_not_change_what_is_drawn_of_another() -> None:
+    grid, patches = Grid((3, 3, 2), patches=True), Patches((3, 3, 2), 20, 0.5)
+    other = taught((9, 8, 5), grid, 1)
+    first, second = (
+        draw([taught((9, 8, 5), grid, labelled=labelled), other], patches, np.random.default_rng(1))
+        for labelled in (True, False)
+    )
+    assert first[20:] == second[20:]
+    assert first[:20] != second[:20]
+
+
 def test_patches_want_a_generator() -> None:
     with pytest.raises(ValueError, match="patches are drawn: give a generator"):
         order([taught((6, 6, 3), Grid((1, 1, 1), patches=True))], Patches((1, 1, 1)), 1)

@@ -52,11 +52,12 @@ def draw(cases: Sequence[TaughtCase], patches: Patches, rng: np.random.Generator
         case = cases[index]
         placement = case.prepared.placement
         labelled = [seeds for seeds in case.seeds[1:] if len(seeds)] or [s for s in case.seeds[:1] if len(s)]
-        # both are drawn whether they are needed or not, so that labels do not change what other cases get
-        wanted, uniform = rng.random() < patches.foreground, rng.random(3)
-        if wanted and labelled:
-            voxel = rng.choice(labelled[rng.integers(len(labelled))])
-            centre = [int(place) for place in np.unravel_index(int(voxel), placement.size)]
+        # as many numbers for every patch, so that the labels of one case do not change what is drawn of another
+        kind, of_class, of_voxel, *uniform = rng.random(6)
+        if kind < patches.foreground and labelled:
+            seeds = labelled[int(of_class * len(labelled))]
+            voxel = int(seeds[int(of_voxel * len(seeds))])
+            centre = [int(place) for place in np.unravel_index(voxel, placement.size)]
         else:
             held = placement.on_grid
             centre = [part.start + int(u * (part.stop - part.start)) for part, u in zip(held, uniform, strict=True)]
