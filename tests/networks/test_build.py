@@ -5,9 +5,10 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from boundseg.errors import ConfigError
-from boundseg.networks import NETWORKS, ENet, ResidualUNet, build
+from boundseg.networks import NETWORKS, ENet, ResidualUNet, build, require_size
 
 
 def test_ours_by_name_with_options() -> None:
@@ -86,3 +87,38 @@ def test_ours_do_not_import_monai() -> None:
     code = "import sys; from boundseg.networks import build; build('enet', 1, 2); print('monai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["unet", "dynunet", "segresnet", "basicunet", "attentionunet"])
+def test_3d_networks_take_what_they_can_halve(name: str) -> None:
+    options = {"dynunet": {"filters": (2, 2, 2, 2, 2)}, "basicunet": {"features": (2, 2, 2, 2, 2, 2)}}
+    small = {"channels": (2, 2, 2, 2, 2), "strides": (2, 2, 2, 2)}
+    network = build(name, 2, 3, 3, **options.get(name, {} if name == "segresnet" else small))
+    require_size(network, name, 2, (32, 32, 16))
+    assert next(network.parameters()).device.type == "cpu"  # it was looked at as it is
+
+
+def test_a_size_that_cannot_be_halved_is_refused_before_training() -> None:
+    network = build("unet", 1, 2, 3, channels=(2, 2, 2), strides=(2, 2))
+    with pytest.raises(ConfigError) as raised:
+        require_size(network, "unet", 1, (16, 16, 6))
+    assert str(raised.value).startswith("The network unet cannot take images of 16x16x6: Sizes of tensors must match")
+    assert "Choose data.size divisible by what the network halves it to" in str(raised.value)
+
+
+def test_logits_of_another_size_are_refused() -> None:
+    with pytest.raises(ConfigError, match="The network it makes 4x4x2 of images of 8x8x4"):
+        require_size(nn.Conv3d(1, 2, 2, stride=2), "it", 1, (8, 8, 4))
+
+
+def test_more_than_one_tensor_of_logits_is_refused() -> None:
+    network = build("dynunet", 1, 2, 3, filters=(2, 2, 2, 2, 2), deep_supervision=True)
+    with pytest.raises(ConfigError, match="gives no single tensor of logits"):
+        require_size(nn.Sequential(network.train(), Listed()), "dynunet", 1, (32, 32, 32))
+
+
+class Listed(nn.Module):
+    """Several outputs in a list, as deep supervision gives them."""
+
+    def forward(self, logits: torch.Tensor) -> list[torch.Tensor]:
+        return [logits, logits]

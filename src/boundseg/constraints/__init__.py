@@ -47,6 +47,7 @@ from boundseg.constraints.penalties import (
 )
 from boundseg.constraints.quantities import QUANTITIES, Quantity, descriptor
 from boundseg.constraints.scale import Relative, Scale, Voxels
+from boundseg.constraints.slices import Slices
 from boundseg.constraints.totals import Totals
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "Scope",
     "Size",
     "SizeUnit",
+    "Slices",
     "Spread",
     "Term",
     "Totals",

@@ -106,7 +106,8 @@ class Constraint:
         descriptor: What is measured, such as :class:`~boundseg.constraints.Size`.
         regions: The measured regions, each a tuple of class indices: ``((3,),)`` is class 3, ``((2, 3),)``
             the union of classes 2 and 3, ``((1,), (2,))`` two regions, or one pair for a ratio or a distance.
-        scope: Whether the bounds belong to single images (``slice``) or to all slices of a volume.
+        scope: Whether the bounds belong to single images (``slice``) or to all slices of a volume. Of 3D predictions
+            the single images are the slices that the frame names, or else the predictions themselves.
         penalty: What a violation costs, one of :data:`~boundseg.constraints.PENALTIES` or a function like them.
         scale: By what violations are measured, the penalty's third argument. ``image``: they are counted in
             predicted voxels, whatever the unit of the bounds, and the cost is divided by the voxels of one image, as
@@ -161,8 +162,9 @@ class Constraint:
         """
         return self.descriptor.value(self._group_sums(probs, frame, groups, {} if memo is None else memo))
 
-    def sums(self, probs: Float[Tensor, "B K *space"], frame: Frame) -> Float[Tensor, "B R S"]:
-        """The descriptor's sums, for each image and region; to be added within groups, chunks or ranks.
+    def sums(self, probs: Float[Tensor, "B K *space"], frame: Frame) -> Float[Tensor, "N R S"]:
+        """The descriptor's sums, for each image (or slice of images that the frame names) and region; to be added
+        within groups, chunks or ranks.
 
         Squares are summed about the frame's ``centre``; without one, about the case's first voxel, for which a small
         region far from there wants float64 probabilities.
@@ -170,7 +172,7 @@ class Constraint:
         Raises:
             ValueError: The frame lacks what the descriptor reads: a spacing, an axis, the image, the bands.
         """
-        return self.descriptor.sums(self._regions(probs, {}), self._own(frame))
+        return self.descriptor.sums(self._images(self._regions(probs, {}), frame), self._own(frame))
 
     def __call__(
         self,
@@ -200,8 +202,14 @@ class Constraint:
         if self.scope == "volume" and groups is None:
             raise ValueError(f"{self.name} speaks of volumes: give groups=Groups(…), which says what images form one")
         frame = frame or Frame.plain(len(probs), probs.ndim - 2, probs.device)
+        memo = {} if memo is None else memo
+        if self._in_slices(frame):
+            assert frame.slices is not None
+            groups = Groups.each(len(frame.slices), probs.device)
+            sums = self._group_sums(probs, frame, groups, memo)
+            return self.term(sums, bounds, frame.of_slices(), groups, probs[0, 0, ..., 0].numel(), t)
         groups = groups or Groups.each(len(probs), probs.device)
-        sums = self._group_sums(probs, frame, groups, {} if memo is None else memo)
+        sums = self._group_sums(probs, frame, groups, memo)
         return self.term(sums, bounds, frame, groups, probs[0, 0].numel(), t)
 
     def term(
@@ -217,7 +225,8 @@ class Constraint:
 
         Args:
             sums: Of each group.
-            bounds: As in :meth:`__call__`, as are ``frame``, ``groups`` and ``t``.
+            bounds: As in :meth:`__call__`, as are ``frame``, ``groups`` and ``t``; of slices of 3D predictions the
+                frame is :meth:`Frame.of_slices`, and every slice is a group.
             pixels: Voxels of a predicted image.
         """
         return self.price(self._seen(sums, frame, groups, pixels), bounds, groups.parts, t)
@@ -275,7 +284,8 @@ class Constraint:
     def _group_sums(self, probs: Tensor, frame: Frame, groups: Groups, memo: Memo) -> Tensor:
         key = self._key
         if key not in memo:
-            sums = group_sums(self.descriptor, self._regions(probs, memo), self._own(frame), groups)
+            regions = self._images(self._regions(probs, memo), frame)
+            sums = group_sums(self.descriptor, regions, self._own(frame), groups)
             memo[key] = self.descriptor, sums
         return memo[key][1]
 
@@ -297,7 +307,15 @@ class Constraint:
             memo[key] = None, _unions(probs, self.regions)
         return memo[key][1]
 
+    def _in_slices(self, frame: Frame) -> bool:
+        return self.scope == "slice" and frame.slices is not None
+
+    def _images(self, regions: Tensor, frame: Frame) -> Tensor:
+        return frame.slices.of(regions) if self._in_slices(frame) and frame.slices is not None else regions
+
     def _own(self, frame: Frame) -> Frame:
+        if self._in_slices(frame):
+            frame = frame.of_slices()
         return frame.in_plane() if self.scope == "slice" else frame
 
     def _seen(self, sums: Tensor, frame: Frame, groups: Groups, pixels: int) -> Totals:

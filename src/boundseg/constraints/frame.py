@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from boundseg.constraints.precision import at_least_float32
+from boundseg.constraints.slices import Slices
 
 LengthUnit = Literal["px", "mm"]
 
@@ -50,6 +51,8 @@ class Frame:
             as neighbours only; empty means none.
         centre: For each image and region, about what squares are summed. It changes no value, but float32 keeps
             its digits where it lies near the region's own centre; :meth:`Constraint.measure` fills it in.
+        slices: Of 3D predictions, which slices of them are slices of the case. Given, a constraint of scope ``slice``
+            measures each of these; left out, each prediction.
     """
 
     weight: Float[Tensor, "B *#space"]
@@ -60,6 +63,7 @@ class Frame:
     bands: Integer[Tensor, "B directions *image"] | None = None
     halo: tuple[int, ...] = ()
     centre: Float[Tensor, "B R n"] | None = None
+    slices: Slices | None = None
 
     @classmethod
     def plain(cls, batch: int, space_dims: int, device: torch.device | None = None) -> Frame:
@@ -96,6 +100,31 @@ class Frame:
         if self.affine is None or self.affine.shape[1] == self.weight.ndim - 1:
             return self
         return replace(self, affine=self.affine[:, :-1, [0, 1, 3]])
+
+    def of_slices(self) -> Frame:
+        """The frame of the slices of 3D predictions, as that of slices which were predicted by themselves.
+
+        Raises:
+            ValueError: It does not say which slices there are.
+        """
+        if self.slices is None:
+            raise ValueError("this frame does not say which slices of a 3D prediction are slices of the case")
+        slices = self.slices
+        affine = self.affine
+        if affine is None:
+            affine = torch.eye(3, 4, device=self.weight.device).expand(len(self.weight), -1, -1)
+        affine = affine.index_select(0, slices.image)
+        # the index of a slice seen by itself is 0: what it was goes into the offset
+        offset = affine[..., 3:] + affine[..., 2:3] * slices.position.to(affine.dtype).reshape(-1, 1, 1)
+        return Frame(
+            slices.of(self.weight),
+            None if self.spacing_mm is None else self.spacing_mm.index_select(0, slices.image),
+            slices.whole,
+            torch.cat([affine[..., :3], offset], dim=2),
+            None if self.image is None else slices.of(self.image),
+            None if self.bands is None else slices.of(self.bands),
+            self.halo[:2],
+        )
 
     def affine_in(self, unit: LengthUnit, space_dims: int, dtype: torch.dtype) -> Float[Tensor, "B D columns"]:
         """The affine map to positions in voxels (``px``) or mm of the case.
@@ -156,5 +185,9 @@ class Frame:
     def to(self, device: torch.device | str) -> Frame:
         """The same frame on another device."""
         held = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: x.to(device, non_blocking=True) for name, x in held.items() if isinstance(x, Tensor)}
+        moved: dict[str, Tensor | Slices] = {
+            name: x.to(device, non_blocking=True) for name, x in held.items() if isinstance(x, Tensor)
+        }
+        if self.slices is not None:
+            moved["slices"] = self.slices.to(device)
         return Frame(**(held | moved))

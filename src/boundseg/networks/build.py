@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+import torch
 from torch import nn
 
 from boundseg.errors import ConfigError, Problem
@@ -52,7 +54,9 @@ def build(name: str, in_channels: int, classes: int, spatial_dims: int = 2, **op
         if spatial_dims != 2:
             raise ConfigError(
                 f"The network {key} is 2D, not {spatial_dims}D.",
-                remedy="Train on slices, or use a 3D network of MONAI: unet, basicunet, dynunet, segresnet.",
+                where="network",
+                remedy="Use a 3D network of MONAI (unet, basicunet, dynunet, segresnet), or train on slices: give "
+                "data.size two numbers.",
             )
         given: dict[str, object] = {"in_channels": in_channels, "classes": classes}
         constructor = NETWORKS[key]
@@ -80,6 +84,34 @@ def build(name: str, in_channels: int, classes: int, spatial_dims: int = 2, **op
             where="network",
             remedy="Change the option it speaks of.",
         ) from error
+
+
+def require_size(network: nn.Module, name: str, in_channels: int, size: Sequence[int]) -> None:
+    """Refuses a size of images that a network cannot take, without computing anything.
+
+    Raises:
+        ConfigError: Its layers do not fit together at this size, or its logits have another one.
+    """
+    # tensors without data: shapes alone go through the layers
+    shadow, image = copy.deepcopy(network).to("meta").eval(), torch.empty(1, in_channels, *size, device="meta")
+    shown = "x".join(map(str, size))
+    remedy = (
+        "Choose data.size divisible by what the network halves it to (16 for five levels), or give it fewer levels."
+    )
+    try:
+        logits = shadow(image)
+    except NotImplementedError:
+        return  # an operation that knows no shapes alone: nothing is known
+    except (RuntimeError, ValueError, AssertionError) as error:
+        fact = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigError(f"The network {name} cannot take images of {shown}: {fact}.", "network", remedy) from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != image.ndim:
+        raise ConfigError(
+            f"The network {name} gives no single tensor of logits.", "network", "Leave its deep supervision off."
+        )
+    if logits.shape[2:] != image.shape[2:]:
+        found = "x".join(map(str, logits.shape[2:]))
+        raise ConfigError(f"The network {name} makes {found} of images of {shown}.", "network", remedy)
 
 
 def _from_monai(name: str) -> Callable[..., nn.Module]:

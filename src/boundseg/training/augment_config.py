@@ -164,14 +164,21 @@ def of_name(steps: Sequence[AugmentationConfig], name: str) -> Any:
     return next((getattr(step, name) for step in steps if step.name == name), None)
 
 
-def require_grid(steps: Sequence[AugmentationConfig], size: tuple[int, int]) -> None:
+def require_grid(steps: Sequence[AugmentationConfig], size: Sequence[int]) -> None:
     """Refuses what cannot be done on a grid.
 
     Raises:
-        ValueError: A transpose of what is not square, or control points of which none lies inside.
+        ValueError: What interpolates, of volumes; a transpose of what is not square; or control points of which none
+            lies inside.
     """
+    flat = [name for name in ("rotate", "scale", "shift", "elastic") if of_name(steps, name)]
+    if len(size) == 3 and flat:
+        raise ValueError(
+            f"training.augment: {' and '.join(flat)} moves slices, and data.size has three axes: volumes and patches "
+            "take mirror, transpose, intensity and noise."
+        )
     if of_name(steps, "transpose") and size[0] != size[1]:
-        raise ValueError(f"training.augment: transpose needs a square grid, and data.size is {size}.")
+        raise ValueError(f"training.augment: transpose needs a square grid, and data.size is {tuple(size)}.")
     if elastic := of_name(steps, "elastic"):
         try:
             elastic.built.cells(min(size))

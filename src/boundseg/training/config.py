@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from boundseg.data.batches import BatchOf
+from boundseg.data.patches import Patches
 from boundseg.data.prepare import Fit, Grid, Intensity
 from boundseg.errors import ConfigError, Problem
 from boundseg.gated_crf import GatedCrf, Kernel
@@ -27,14 +28,19 @@ class DataConfig(Section):
     ``complete`` declares classes of which neither a centre crop nor an augmentation that turns, zooms or shifts leaves
     out anything, so that their bounds hold: a list of classes, or for each the largest share of a slice's pixels that
     may be left out. It is tested against every full mask there is.
+
+    With three numbers in ``size`` the network is 3D: ``batch: volumes`` shows it whole volumes on that grid, and
+    ``batch: patches`` patches of that size, as :class:`boundseg.data.patches.Patches` draws them.
     """
 
     folder: Path
-    size: tuple[Count, Count] = (256, 256)
+    size: tuple[Count, ...] = (256, 256)
     fit: Fit = "pad"
-    spacing_mm: tuple[Positive, Positive] | None = None
+    spacing_mm: tuple[Positive | None, ...] | None = None
     intensity: Intensity = "zscore"
-    batch: BatchOf = "slices"
+    batch: BatchOf | Literal["patches"] = "slices"
+    patches_per_case: Count = 4
+    foreground: Share = 0.33
     complete: dict[str, Share] = Field(default_factory=dict)
 
     @field_validator("complete", mode="before")
@@ -42,10 +48,53 @@ class DataConfig(Section):
     def _list_means_no_loss(cls, value: Any) -> Any:
         return dict.fromkeys(value, 0.0) if isinstance(value, (list, tuple)) else value
 
+    @field_validator("size", "spacing_mm")
+    @classmethod
+    def _of_two_axes_or_three(cls, numbers: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        if numbers is not None and len(numbers) not in (2, 3):
+            raise ValueError(
+                f"{len(numbers)} number(s) are given: give two, of rows and columns, or slices as a third."
+            )
+        return numbers
+
+    @model_validator(mode="after")
+    def _one_kind_of_images(self) -> DataConfig:
+        axes = len(self.size)
+        if self.spacing_mm is not None and len(self.spacing_mm) != axes:
+            raise ValueError(f"size has {axes} axes and spacing_mm {len(self.spacing_mm)}: give both the same.")
+        if axes == 2 and self.batch == "patches":
+            raise ValueError("batch: patches cuts volumes, and size has two numbers: give rows, columns and slices.")
+        if axes == 3 and self.batch == "slices":
+            raise ValueError(
+                "batch: slices has no use for a third number in size: give two, or choose batch: patches or volumes, "
+                "for a 3D network."
+            )
+        if self.batch == "patches" and self.fit != "pad":
+            raise ValueError(f"batch: patches cuts from whole volumes, which fit: {self.fit} is not for: use pad.")
+        if self.batch == "patches" and self.complete:
+            raise ValueError(
+                "complete says what a crop keeps, and batch: patches crops nothing: take it out. Which patch holds all "
+                "of a case is known."
+            )
+        return self
+
     @property
     def grid(self) -> Grid:
-        """The grid of the prepared slices."""
-        return Grid(self.size, self.fit, self.spacing_mm, self.intensity)
+        """The grid of the prepared slices or volumes."""
+        size, spacing_mm = _lengths(self.size), None if self.spacing_mm is None else _lengths(self.spacing_mm)
+        return Grid(size, self.fit, spacing_mm, self.intensity, patches=self.batch == "patches")
+
+    @property
+    def drawn(self) -> BatchOf | Patches:
+        """What a batch is made of."""
+        if self.batch == "patches":
+            return Patches(_lengths(self.size), self.patches_per_case, self.foreground)
+        return self.batch
+
+
+def _lengths(numbers: tuple[Any, ...]) -> Any:
+    """Two or three, as was checked."""
+    return numbers
 
 
 class NetworkConfig(BaseModel):

@@ -124,4 +124,6 @@ def _optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
 def _layout(config: Config, device: torch.device) -> torch.memory_format:
     asked = config.training.channels_last
     channels_last = device.type == "cuda" if asked is None else asked
-    return torch.channels_last if channels_last else torch.contiguous_format
+    if not channels_last:
+        return torch.contiguous_format
+    return torch.channels_last if config.data.grid.axes == 2 else torch.channels_last_3d

@@ -13,16 +13,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from boundseg.constraints import Bounds, Frame, Groups, Term
+from boundseg.constraints import Frame
 from boundseg.data import atomic, volume_io
 from boundseg.data.batches import affine_of_slice, with_bands
 from boundseg.data.dataset import Dataset
-from boundseg.data.prepare import Placement
+from boundseg.data.patches import CORNER, file_slices, frame_of_patches, grid_of
+from boundseg.data.prepare import Placement, PreparedCase
+from boundseg.data.taught import TaughtCase
 from boundseg.errors import DatasetError, InputError, Problem
 from boundseg.evaluation.metrics import Empty, Row, slice_rows, volume_rows
 from boundseg.evaluation.tables import Evaluation
-from boundseg.inference import Predictor, label_map
+from boundseg.inference import Predictor, VolumePredictor, label_map
 from boundseg.training.demands import Boxes, Demand
+from boundseg.training.kept import kept
 from boundseg.training.run import Run, Which
 from boundseg.training.supervision import demands_of_entries
 
@@ -66,7 +69,12 @@ def evaluate(
     slices: list[Row] = []
     bounds: list[Row] = []
     for case in names:
-        found = _judge(predictor, dataset, case, entries[-1], boxes, run.folder / "predictions", empty)
+        about_it = (dataset, case, entries[-1], boxes, run.folder / "predictions", empty)
+        found = (
+            _judge_volume(predictor, *about_it)
+            if isinstance(predictor, VolumePredictor)
+            else _judge(predictor, *about_it)
+        )
         for rows, more in zip((volumes, slices, bounds), found, strict=True):
             rows.extend(more)
         report(case)
@@ -163,19 +171,85 @@ def _judge(
         placement.size,
         [(b.lines(case, len(target)), b.width) for b in boxes],
     )
-    kept = [
+    rows = [
         row
         for i, demand in enumerate(asked)
-        for row in _kept(
+        for row in kept(
             demand,
             case,
+            len(target),
+            range(len(target)),
             torch.cat([chunk[i][0] for chunk in sums]),
             torch.cat([chunk[i][1] for chunk in sums]),
             whole,
             int(np.prod(placement.size)),
         )
     ]
-    return volumes, slices, kept
+    return volumes, slices, rows
+
+
+def _judge_volume(
+    predictor: VolumePredictor,
+    dataset: Dataset,
+    case: str,
+    asked: Sequence[Demand],
+    boxes: Sequence[Boxes],
+    folder: Path,
+    empty: Empty,
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """The same by a 3D network; slices have soft sizes where the grid has the file's slices."""
+    array, image = dataset.read_image(case)
+    target, on_file = dataset.to_slices(dataset.read_labels(case, "full", image)), dataset.to_slices(array)
+    (count, rows, columns), spacing = target.shape, dataset.slice_spacing_mm(image)
+    placement = predictor.place((rows, columns, count), spacing)
+    probs = predictor.on_grid(on_file, placement).cpu()
+    prediction = np.moveaxis(label_map(placement.restore(probs[0].numpy()), len(dataset.labels)), -1, 0)
+    label_volume = np.ascontiguousarray(dataset.from_slices(prediction))
+    volume_io.write(folder / f"{case}{dataset.file_ending}", label_volume, image)
+    volumes, slices = _measure(dataset, case, prediction, target, image, empty)
+    seen, numbers = _as_taught(case, placement, spacing, on_file, asked, boxes, len(dataset.labels))
+    frame = frame_of_patches([seen], [CORNER], grid_of(seen))
+    probs = probs.double()
+    mass = (probs * frame.weight.unsqueeze(1)).sum((2, 3))[0]
+    of_slice = dict(zip(numbers, mass[:, frame.slices.position if frame.slices else []].T, strict=True))
+    for row in volumes:
+        row["soft_px"] = float(mass[dataset.labels[str(row["class"])]].sum())
+    for row in slices:
+        soft = of_slice.get(int(row["slice"]))
+        row["soft_px"] = math.nan if soft is None else float(soft[dataset.labels[str(row["class"])]])
+    hard = F.one_hot(probs.argmax(1), probs.shape[1]).movedim(-1, 1).double()
+    found = []
+    for demand in asked:
+        constraint, space = demand.constraint, placement.size
+        own, pixels = (frame.of_slices(), space[:2]) if constraint.scope == "slice" else (frame, space)
+        sums = constraint.sums(probs, frame), constraint.sums(hard, frame)
+        found += kept(demand, case, count, numbers, *sums, own, int(np.prod(pixels)))
+    return volumes, slices, found
+
+
+def _as_taught(
+    case: str,
+    placement: Placement,
+    spacing_mm: tuple[float, float, float],
+    image: Float[np.ndarray, "C S H W"],
+    asked: Sequence[Demand],
+    boxes: Sequence[Boxes],
+    classes: int,
+) -> tuple[TaughtCase, range]:
+    """A volume in the file's own intensities, as training sees one; and which slices of the file it holds."""
+    volume, count = np.moveaxis(image, 1, -1), image.shape[1]
+    placed = np.stack([placement.place_image(c, float(c.min())) for c in volume.astype(np.float32)])[None]
+    prepared = PreparedCase(case, placement, spacing_mm, placed, ((0.0, 1.0),) * len(image), {})
+    lines = tuple((b.lines(case, count), b.width) for b in boxes)
+    seen = TaughtCase(
+        prepared,
+        np.zeros((1, *placement.size), np.uint8),
+        {},
+        (True,) * classes,
+        any(demand.reads_image for demand in asked),
+        lines,
+    )
+    return seen, file_slices(placement, 0, placement.size[-1])
 
 
 def _measure(
@@ -186,46 +260,6 @@ def _measure(
         volume_rows(case, patient, prediction, target, classes, spacing_mm, dataset.ignore, empty),
         slice_rows(case, patient, prediction, target, classes, spacing_mm, dataset.ignore, empty),
     )
-
-
-def _kept(demand: Demand, case: str, soft: Tensor, hard: Tensor, frame: Frame, pixels: int) -> list[Row]:
-    """Whether a case's bounds are kept, to one predicted voxel; a row per slice or per volume."""
-    constraint = demand.constraint
-    per_volume = constraint.scope == "volume"
-    count = len(soft)
-    groups = Groups.by_name([case] * count, {case: count}) if per_volume else Groups.each(count)
-    pairs = torch.from_numpy(demand.bounds(case, count))
-    bounds = Bounds(pairs[0].double(), pairs[1].double())
-    of_soft, of_hard = (constraint.term(groups.add(s), bounds, frame, groups, pixels) for s in (soft, hard))
-    return [
-        {
-            "case": case,
-            "slice": "" if per_volume else g,
-            "constraint": constraint.name,
-            "known": bool(bounds.known[g].any()),
-            "lower": float(bounds.lower[g].flatten()[worst]),
-            "upper": float(bounds.upper[g].flatten()[worst]),
-            "soft": _found(of_soft, g, worst),
-            "hard": _found(of_hard, g, worst),
-            "soft_kept": _all_kept(of_soft, bounds, g),
-            "hard_kept": _all_kept(of_hard, bounds, g),
-            "source": demand.source(case, None if per_volume else g),
-        }
-        for g in range(len(bounds.lower))
-        # of a value with components, such as the bands of a box, the row tells of the one that is missed most
-        for worst in [int(of_hard.bounds.violation(of_hard.value)[g].abs().argmax())]
-    ]
-
-
-def _found(term: Term, g: int, component: int) -> float:
-    """A value; NaN where it is undefined."""
-    value = float(term.value[g].flatten()[component])
-    return value if bool(term.defined[g].flatten()[component]) else math.nan
-
-
-def _all_kept(term: Term, bounds: Bounds, g: int) -> bool:
-    """Whether every known bound is kept; what is undefined keeps none."""
-    return bool((term.satisfied[g] | ~bounds.known[g]).all() & bounds.known[g].any())
 
 
 def _frame(

@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from boundseg.constraints import Size
-from boundseg.data.batches import frame_of
+from boundseg.constraints import Constraint, Frame, Size
+from boundseg.data.batches import TaughtCase, frame_of
+from boundseg.data.patches import CORNER, frame_of_patches, grid_of
 from boundseg.training.supervision import Teaching
 
 SMALLEST_SHARE = 1e-4  # a class that is nearly never there still has to be reachable
@@ -28,8 +29,9 @@ def expected_shares(teaching: Teaching, classes: int, ignore: int) -> list[float
     shares: list[list[float]] = [[] for _ in range(classes)]
     by_name = {constraint.name: constraint for constraint in teaching.constraints}
     for case in teaching.train:
-        pixels = case.labels.shape[1] * case.labels.shape[2]
-        if (case.labels != ignore).mean() > 0.5:
+        # a volume may be mostly padding between slices, of which nothing is known
+        there = case.labels[(..., *case.prepared.placement.on_grid)] if case.is_volume else case.labels
+        if (there != ignore).mean() > 0.5:
             for value in range(1, classes):
                 shares[value].append(float((case.labels == value).mean()))
             continue
@@ -38,17 +40,31 @@ def expected_shares(teaching: Teaching, classes: int, ignore: int) -> list[float
             (region, *others), size = constraint.regions, constraint.descriptor
             if others or len(region) > 1 or not isinstance(size, Size) or not np.isfinite(bounds).all():
                 continue
-            per_pixel = float(size.per_voxel(frame_of([case], [0]), pixels))
-            expected = float(np.sqrt(bounds[0] * bounds[1]).mean()) / per_pixel / pixels
+            frame, pixels = _image(case, constraint)
+            expected = float(np.sqrt(bounds[0] * bounds[1]).mean()) / float(size.per_voxel(frame, pixels)[0]) / pixels
             # a fraction is one of the whole volume already
             of_slices = constraint.scope == "volume" and size.unit != "fraction"
-            shares[region[0]].append(expected / len(case) if of_slices else expected)
+            expected = expected / len(case.labels) if of_slices else expected
+            if case.is_volume and constraint.scope == "slice":
+                expected *= min(len(case) / case.labels.shape[-1], 1)  # padding holds nothing
+            shares[region[0]].append(expected)
     known = [float(np.mean(s)) for s in shares[1:] if s]
     if not known:
         return None
     foreground = [float(np.mean(s)) if s else float(np.mean(known)) for s in shares[1:]]
     foreground = [min(max(share, SMALLEST_SHARE), 0.9 / (classes - 1)) for share in foreground]
     return [1 - sum(foreground), *foreground]
+
+
+def _image(case: TaughtCase, constraint: Constraint) -> tuple[Frame, int]:
+    """An image of which a constraint speaks and its voxels: a slice, or a volume where that is one image."""
+    if not case.is_volume:
+        return frame_of([case], [0]), int(np.prod(case.labels.shape[1:]))
+    size = grid_of(case)
+    frame = frame_of_patches([case], [CORNER], size)
+    if constraint.scope == "slice":
+        return frame.of_slices(), size[0] * size[1]
+    return frame, size[0] * size[1] * size[2]
 
 
 def start_at(bias: torch.nn.Parameter, shares: list[float]) -> None:

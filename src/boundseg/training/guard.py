@@ -47,21 +47,21 @@ class Refusals:
 
     def __init__(self, device: torch.device) -> None:
         self._first = torch.full((), -1, dtype=torch.long, device=device)
-        self._slices: list[tuple[tuple[str, int], ...]] = []
+        self._images: list[tuple[str, ...]] = []
 
     def refuse(self, optimizer: torch.optim.Optimizer, loss: Tensor, gradient_norm: Tensor, batch: Batch) -> None:
         """Tells a fused optimiser to leave everything as it is where something is not finite; waits for nothing."""
         wrong = ~(loss.detach().isfinite() & gradient_norm.isfinite())
         # the place where gradient scalers tell fused optimisers the same
         optimizer.found_inf = wrong.to(torch.float32)  # type: ignore[attr-defined]
-        step = len(self._slices)
-        self._slices.append(batch.slices)
+        step = len(self._images)
+        self._images.append(batch.named)
         self._first = torch.where((self._first < 0) & wrong, step, self._first)
 
-    def first(self) -> tuple[int, tuple[tuple[str, int], ...]] | None:
-        """The first refused step since :meth:`clear`, counted from there, and its slices (reads from the device)."""
+    def first(self) -> tuple[int, tuple[str, ...]] | None:
+        """The first refused step since :meth:`clear`, counted from there, and its images (reads from the device)."""
         step = int(self._first)
-        return None if step < 0 else (step, self._slices[step])
+        return None if step < 0 else (step, self._images[step])
 
     def require_none(self, epoch: int, run: Run) -> None:
         """Ends a training one of whose steps was refused since :meth:`clear` (reads from the device).
@@ -72,8 +72,8 @@ class Refusals:
         refused = self.first()
         if refused is None:
             return
-        step, slices = refused
-        where = ", ".join(f"{case} slice {index}" for case, index in slices[:4]) + (", …" if len(slices) > 4 else "")
+        step, images = refused
+        where = ", ".join(images[:4]) + (", …" if len(images) > 4 else "")
         raise RunError(
             f"the loss of epoch {epoch} is not finite, first at its step {step} ({where}).",
             str(run.folder),
@@ -84,7 +84,7 @@ class Refusals:
     def clear(self) -> None:
         """Begins to count anew."""
         self._first.fill_(-1)
-        self._slices.clear()
+        self._images.clear()
 
 
 def require_finite(row: Mapping[str, float], run: Run) -> None:

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 
 from boundseg.data.ahead import ahead
-from boundseg.data.batches import batches, order
+from boundseg.data.batches import batches, count_batches
 from boundseg.data.dataset import Dataset
 from boundseg.losses import Lagrangian
-from boundseg.networks import build, final_bias
+from boundseg.networks import build, final_bias, require_size
 from boundseg.training.clock import Clock
 from boundseg.training.config import Config
 from boundseg.training.deterministic import deterministic
@@ -68,7 +68,10 @@ def train(
     dataset = Dataset.open(config.data.folder)
     seed_everything(config.seed, verbose=False)
     outputs = len(dataset.labels) + config.network.spare_outputs
-    network = build(config.network.name, len(dataset.channels), outputs, **config.network.options)
+    axes = config.data.grid.axes
+    network = build(config.network.name, len(dataset.channels), outputs, axes, **config.network.options)
+    if axes == 3:
+        require_size(network, config.network.name, len(dataset.channels), config.data.size)
     require_room(folder, network)
     teaching = teach(config, dataset, report)
     prepared()
@@ -87,7 +90,7 @@ def _epochs(config: Config, engine: Engine, teaching: Teaching, dataset: Dataset
     settings, session, objective = config.training, engine.session, engine.objective
     progress, running, method = session.progress, session.running, session.method
     refusals, clock, watch = Refusals(engine.device), Clock(engine.device), tensorboard(run.folder)
-    steps = len(order(teaching.train, config.data.batch, settings.batch_size))
+    steps = count_batches(teaching.train, config.data.drawn, settings.batch_size)
 
     with display(settings.epochs, steps, session.epoch, quiet) as shown, Interruption() as interruption:
         for epoch in range(session.epoch, settings.epochs):
@@ -106,7 +109,7 @@ def _epochs(config: Config, engine: Engine, teaching: Teaching, dataset: Dataset
             # the order is a function of seed and epoch alone: a resumed run draws what the unbroken one drew
             drawn = batches(
                 teaching.train,
-                config.data.batch,
+                config.data.drawn,
                 settings.batch_size,
                 teaching.volume_constraints,
                 np.random.default_rng([config.seed, epoch]),

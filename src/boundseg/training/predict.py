@@ -15,7 +15,7 @@ from boundseg.data import volume_io
 from boundseg.data.stored import StoredSlices, read_stored
 from boundseg.data.volume_io import ENDINGS, Volume
 from boundseg.errors import InputError, Problem, VolumeError
-from boundseg.inference import Predictor, most_probable
+from boundseg.inference import Predictor, VolumePredictor, most_probable
 from boundseg.training.run import Run, Which
 
 
@@ -68,9 +68,10 @@ def predict(
         except InputError as error:
             problems += error.problems
             continue
-        spacing = [s for i, s in enumerate(volume.spacing_mm) if i != axis]
+        rows_mm, columns_mm = (s for i, s in enumerate(volume.spacing_mm) if i != axis)
+        spacing_mm = rows_mm, columns_mm, volume.spacing_mm[axis]
         try:
-            _predict_case(predictor, slices, (spacing[0], spacing[1]), targets[case], volume, axis, run.labels)
+            _predict_case(predictor, slices, spacing_mm, targets[case], volume, axis, run.labels)
         except VolumeError as error:
             # what the disk refuses now it refuses of the next case as well
             left = len(cases) - list(cases).index(case)
@@ -78,7 +79,7 @@ def predict(
             problems += [*error.problems, ended]
             break
         done.written.append(targets[case][LABELS])
-        cut = predictor.cuts(slices.shape[1:], (spacing[0], spacing[1]))
+        cut = predictor.cuts(slices.shape, spacing_mm)
         if cut:
             done.notes.append(f"{case}: {cut}")
         report(case)
@@ -99,9 +100,9 @@ def _targets(
 
 
 def _predict_case(
-    predictor: Predictor,
+    predictor: Predictor | VolumePredictor,
     slices: StoredSlices,
-    spacing_mm: tuple[float, float],
+    spacing_mm: tuple[float, float, float],
     targets: Mapping[str, Path],
     like: Volume,
     axis: int,

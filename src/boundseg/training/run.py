@@ -26,7 +26,7 @@ from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
 from boundseg.data.stored import StoredSlices
 from boundseg.errors import RunError, VolumeError
-from boundseg.inference import Predictor
+from boundseg.inference import Predictor, VolumePredictor
 from boundseg.networks import build
 from boundseg.training import checkpoint as checkpoints
 from boundseg.training.checkpoint import Checkpoint
@@ -116,10 +116,16 @@ class Run:
         labels: dict[str, int] = self.environment["labels"]
         return labels
 
+    @property
+    def is_3d(self) -> bool:
+        """Whether the network sees volumes, and not slices."""
+        return self.config.data.grid.axes == 3
+
     def network(self) -> nn.Module:
         """A fresh network as the config describes it."""
         channels, network = self.environment["channels"], self.config.network
-        return build(network.name, len(channels), len(self.labels) + network.spare_outputs, **network.options)
+        outputs, axes = len(self.labels) + network.spare_outputs, self.config.data.grid.axes
+        return build(network.name, len(channels), outputs, axes, **network.options)
 
     def checkpoint(self, which: Which = "best") -> Checkpoint:
         """A checkpoint; raises CheckpointError where it cannot be read."""
@@ -130,13 +136,17 @@ class Run:
         """Whether a checkpoint was written; whether it can be read, :meth:`checkpoint` tells."""
         return any((self.folder / "checkpoints" / which / "state.json").is_file() for which in ("best", "last"))
 
-    def predictor(self, which: Which = "best", device: torch.device | str = "cpu") -> Predictor:
+    def predictor(self, which: Which = "best", device: torch.device | str = "cpu") -> Predictor | VolumePredictor:
         """The trained network with its preparation."""
+        kind = VolumePredictor if self.is_3d else Predictor
+        device = torch.device(device)
+        return kind(self._trained(which).to(device).eval(), self.config.data.grid, device)
+
+    def _trained(self, which: Which) -> nn.Module:
         network = self.network()
         checkpoint = self.checkpoint(which)
         checkpoints.restore_weights(network, checkpoint, self.folder, checkpoint.predicting)
-        device = torch.device(device)
-        return Predictor(network.to(device).eval(), self.config.data.grid, device)
+        return network
 
     def predict(
         self,
@@ -149,12 +159,13 @@ class Run:
 
         Args:
             array: ``[X, Y, S]``, slices along the last axis, or ``[C, X, Y, S]`` with several channels.
-            spacing: Size of a voxel along X and Y (and S, which is not used), in mm.
+            spacing: Size of a voxel along X and Y (and S, which 3D networks alone need), in mm.
             which: ``best`` or ``last`` weights.
             device: Where to compute.
 
         Raises:
-            VolumeError: The number of channels is not the network's, or voxels are NaN or infinite.
+            VolumeError: The number of channels is not the network's, a 3D network is not told all three sides of a
+                voxel, or voxels are NaN or infinite.
         """
         image = np.asarray(array)
         image = image[None] if image.ndim == 3 else image
@@ -166,7 +177,10 @@ class Run:
             )
         slices = StoredSlices.of(np.moveaxis(image, 3, 1))
         slices.require_finite([Path("the array")] * channels)
-        spacing_mm = float(spacing[0]), float(spacing[1])
+        if self.is_3d and len(spacing) != 3:
+            raise VolumeError(f"a 3D network needs a spacing of 3 axes, and {len(spacing)} are given.")
+        rows_mm, columns_mm, *between = map(float, spacing)
+        spacing_mm = rows_mm, columns_mm, between[0] if between else math.nan
         return np.moveaxis(self.predictor(which, device).labels(slices, spacing_mm, len(self.labels)), 0, 2)
 
     def metrics(self) -> list[dict[str, float]]:

@@ -16,10 +16,17 @@ def network(config: Config) -> str:
 def grid(config: Config) -> str:
     """The prepared grid."""
     data = config.data
-    spacing = f" of {data.spacing_mm[0]:g} x {data.spacing_mm[1]:g} mm" if data.spacing_mm else ""
+    sides = " x ".join("the file's" if side is None else f"{side:g}" for side in data.spacing_mm or ())
+    spacing = f" of {sides} mm" if sides else ""
     complete = ", ".join(f"{name} but for {share:.0%}" for name, share in data.complete.items())
     whole = f", declared to hold {complete}" if complete else ""
-    return f"{data.size[0]} x {data.size[1]} px{spacing}, fit: {data.fit}{whole}; intensity: {data.intensity}"
+    size = " x ".join(map(str, data.size))
+    fit = (
+        f"patches, {data.patches_per_case} a case, {data.foreground:.0%} about labelled voxels"
+        if data.batch == "patches"
+        else f"fit: {data.fit}"
+    )
+    return f"{size} px{spacing}, {fit}{whole}; intensity: {data.intensity}"
 
 
 def method(config: Config) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from boundseg.constraints import BoxSize, BoxTightness, Constraint
 from boundseg.data.batches import TaughtCase
 from boundseg.data.dataset import Dataset
-from boundseg.data.prepare import PreparedCase, prepare
+from boundseg.data.placement import Lengths
+from boundseg.data.prepare import PreparedCase, as_seen, prepare
 from boundseg.errors import ConfigError, DatasetError, Problem
 from boundseg.nearest import did_you_mean
 from boundseg.training.augment_check import require_followed, require_seen
@@ -29,12 +30,14 @@ class Teaching:
         validation: The held-out cases, taught as the last entry of the config says (nobody learns from them).
         demands: Everything that is asked, of whomever.
         entry_of: For each case, the entry of the config that it belongs to.
+        window: What a 3D network sees at once, of volumes that may be larger; None where it sees slices.
     """
 
     train: list[TaughtCase]
     validation: list[TaughtCase]
     demands: list[Demand]
     entry_of: dict[str, int] = field(default_factory=dict)
+    window: Lengths | None = None
 
     @property
     def constraints(self) -> list[Constraint]:
@@ -65,7 +68,7 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
 
     Raises:
         InputError: Names that are nowhere, volumes that do not fit, a declared class that the crop cuts,
-            nothing to learn from.
+            bounds of slices that a 3D grid does not have, nothing to learn from.
     """
     _require_label_sets(config, dataset)
     entry_of = entries_of(config, dataset)
@@ -74,21 +77,25 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
     _require_something_to_select_by(config, dataset, held_out)
     demands_of, boxes = demands_of_entries(config, dataset)
     config.method.require([demand.constraint for of_entry in demands_of for demand in of_entry])
+    if config.data.grid.axes == 3:
+        _require_methods_for_volumes(config, [demand.constraint for of_entry in demands_of for demand in of_entry])
     require_followed(config.training.augment, [demand.constraint for of_entry in demands_of for demand in of_entry])
     last = len(config.supervision) - 1
     entries = entry_of | dict.fromkeys(held_out, last)
     wanted = [(case, _label_sets(config, dataset, case, index, case in held_out)) for case, index in entries.items()]
     prepared = prepare(dataset, config.data.grid, wanted, report)
+    _require_slices([d.constraint for of_entry in demands_of for d in of_entry], prepared)
     complete = declared_complete(config.data, dataset, prepared)
     require_seen(config, dataset, demands_of, {case: prepared[case] for case in entry_of})
 
     def taught(case: str) -> TaughtCase:
         index, on_grid = entries[case], prepared[case]
         labels = config.supervision[index].labels
-        count, space = len(on_grid.images), on_grid.images.shape[2:]
+        images, _, *space = on_grid.images.shape
+        count = images if len(space) == 2 else on_grid.placement.shape[-1]
         return TaughtCase(
             on_grid,
-            on_grid.labels[labels] if labels in on_grid.labels else np.full((count, *space), dataset.ignore, np.uint8),
+            on_grid.labels[labels] if labels in on_grid.labels else np.full((images, *space), dataset.ignore, np.uint8),
             {
                 d.constraint.name: d.bounds(case, count) if i == index else d.silence(count)
                 for i, of_entry in enumerate(demands_of)
@@ -105,6 +112,7 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
         [taught(case) for case in held_out],
         [demand for of_entry in demands_of for demand in of_entry],
         entries,
+        config.data.grid.size if config.data.grid.axes == 3 else None,
     )
     _require_something_labelled(teaching.train, dataset)
     return teaching
@@ -191,14 +199,56 @@ def declared_complete(data: DataConfig, dataset: Dataset, prepared: Mapping[str,
                 continue
             _, image = dataset.read_image(case)
             mask = dataset.to_slices(dataset.read_labels(case, "full", image)) == dataset.labels[name]
-            lost = on_grid.placement.left_out(mask)
+            lost = on_grid.placement.left_out(as_seen(mask, data.grid))
             most = lost.max(initial=0)
             if most > allowed:
-                fact = f"{case}, slice {lost.argmax()}: the grid leaves out {most:.1%} of {name}, over {allowed:.1%}."
+                where = f"{case}, slice {lost.argmax()}" if data.grid.axes == 2 else case
+                fact = f"{where}: the grid leaves out {most:.1%} of {name}, over {allowed:.1%}."
                 problems.append(Problem(fact, "data.complete", "Enlarge data.size, or allow more."))
     if problems:
         raise DatasetError.of(problems)
     return set(data.complete)
+
+
+def _require_methods_for_volumes(config: Config, constraints: Sequence[Constraint]) -> None:
+    """Refuses methods that do not know 3D images.
+
+    Raises:
+        ConfigError: Multipliers of what is seen in part, or proposals that keep bounds of slices.
+    """
+    method = config.method.name
+    if config.data.batch == "patches" and method.endswith("lagrangian"):
+        raise ConfigError(
+            f"{method} has a multiplier for every slice and volume, and patches show parts of them, some twice.",
+            "method",
+            "Use penalty, or show whole volumes (data.batch: volumes).",
+        )
+    of_slices = [constraint.name for constraint in constraints if constraint.scope == "slice"]
+    if method == "proposals" and of_slices:
+        raise ConfigError(
+            f"proposals of a 3D network keep bounds of volumes, and {of_slices[0]!r} speaks of slices.",
+            "method",
+            "Use penalty, or train on slices: give data.size two numbers.",
+        )
+
+
+def _require_slices(constraints: Sequence[Constraint], prepared: Mapping[str, PreparedCase]) -> None:
+    """Refuses bounds of slices where the grid's slices are not the file's.
+
+    Raises:
+        ConfigError: Volumes are resampled between their slices.
+    """
+    of_slices = [constraint.name for constraint in constraints if constraint.scope == "slice"]
+    other = [case for case, on_grid in prepared.items() if not on_grid.placement.keeps_slices]
+    if of_slices and other:
+        placement = prepared[other[0]].placement
+        raise ConfigError(
+            f"{of_slices[0]!r} speaks of the file's slices, and {len(other)} of {len(prepared)} cases are resampled "
+            f"between them ({other[0]}: from {placement.shape[-1]} slices to {placement.resampled[-1]}).",
+            "data",
+            "Keep them, by a null as the third number of data.spacing_mm and no fit: resize; or give bounds per "
+            "volume; or train on slices (data.batch: slices).",
+        )
 
 
 def _require_label_sets(config: Config, dataset: Dataset) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from boundseg.constraints import Leak, Size
 from boundseg.data.batches import Batch, batches
 from boundseg.data.dataset import Dataset
+from boundseg.inference import slide
 from boundseg.losses import Objective, two_channels
 from boundseg.training.running import Running
 from boundseg.training.supervision import Teaching
@@ -29,6 +30,8 @@ def validate(
     says which share of them the argmax does not show. Where a case has a full mask, the DSC of its volume on the
     prepared grid is taken as well. (NaN: reference and prediction are empty, or nothing is predicted of a class.)
 
+    A 3D network sees a volume through a sliding window, and the bounds hold for the whole volume.
+
     Args:
         t: The steepness of log-barriers.
     """
@@ -43,7 +46,7 @@ def validate(
         teaching.validation, batches(teaching.validation, "volumes", 1, teaching.volume_constraints), strict=True
     ):
         batch = batch.to(device)
-        logits = network(batch.images)
+        logits = network(batch.images) if teaching.window is None else slide(network, batch.images, teaching.window)
         running.add(objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, t=t, images=batch.images))
         if bounds_sizes:
             leaks.append(_leak(logits, batch))
@@ -68,7 +71,7 @@ def _leak(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def _dice(logits: Tensor, target: Tensor, classes: int, ignore: int) -> Tensor:
-    """DSC of each class over a volume, [K]; pixels without a reference are left out."""
+    """DSC of each class over a volume (slices or one image), [K]; voxels without a reference are left out."""
     prediction = (logits > 0).long()[:, 0] if logits.shape[1] == 1 else logits.argmax(1)
     prediction = prediction.where(prediction < classes, 0)  # spare outputs
     prediction = prediction.where(target != ignore, ignore)

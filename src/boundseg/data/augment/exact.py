@@ -13,12 +13,18 @@ from boundseg.data.batches import Batch
 
 
 def mirror(batch: Batch) -> Batch:
-    """Reverses the rows, and the columns, of each sample with probability ½; nothing is interpolated."""
-    for axis in (-2, -1):
+    """Reverses the rows, the columns (and the slices of volumes) of each sample with probability ½ each; nothing is
+    interpolated."""
+    axes = batch.images.ndim - 2
+    for axis in range(axes):
         # index i of the mirrored grid is index n - 1 - i of the grid before
         index = torch.eye(4)
-        index[axis + 2, axis + 2], index[axis + 2, 3] = -1, batch.images.shape[axis] - 1
-        batch = _follow(batch, _coins(batch), lambda x, axis=axis: x.flip(axis), index)  # type: ignore[misc]
+        index[axis, axis], index[axis, 3] = -1, batch.images.shape[axis + 2] - 1
+        chosen = _coins(batch)
+        batch = _follow(batch, chosen, lambda x, axis=axis: x.flip(axis - axes), index)  # type: ignore[misc]
+        slices = batch.frame.slices
+        if axis == 2 and slices is not None:
+            batch = replace(batch, frame=replace(batch.frame, slices=slices.mirrored(chosen)))
     return batch
 
 
@@ -28,10 +34,11 @@ def transpose(batch: Batch) -> Batch:
     Raises:
         ValueError: The grid is not square.
     """
-    rows, columns = batch.images.shape[-2:]
+    rows, columns = batch.images.shape[2:4]
+    first, second = (axis - batch.images.ndim for axis in (2, 3))
     if rows != columns:
         raise ValueError(f"rows and columns of a grid of {rows}x{columns} cannot be exchanged: use a square one")
-    return _follow(batch, _coins(batch), lambda x: x.transpose(-1, -2), torch.eye(4)[[1, 0, 2, 3]])
+    return _follow(batch, _coins(batch), lambda x: x.transpose(first, second), torch.eye(4)[[1, 0, 2, 3]])
 
 
 AUGMENTATIONS: dict[str, Callable[[Batch], Batch]] = {"mirror": mirror, "transpose": transpose}
@@ -50,7 +57,7 @@ def _follow(batch: Batch, chosen: Tensor, move: Callable[[Tensor], Tensor], inde
     """Moves whatever lies on the grid alike, in the chosen samples, and says in the frame where it lies now.
 
     Args:
-        move: What happens to the last two axes.
+        move: What happens to the axes of the grid, the last two or three.
         index: Which index before, homogeneous and with that of the slice, an index afterwards stands for.
     """
 

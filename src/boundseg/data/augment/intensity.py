@@ -33,15 +33,16 @@ class IntensityChange:
         """The batch with other images."""
         images = batch.images
         count, channels = images.shape[:2]
+        space = tuple(range(2, images.ndim))
         gain, shift, gamma = (
-            even.draw(count, channels, images.device).reshape(count, channels, 1, 1)
+            even.draw(count, channels, images.device).reshape(count, channels, *([1] * len(space)))
             for even in (self.gain, self.shift, self.gamma)
         )
         with torch.no_grad():
             changed = images
             if self.gamma != NONE:
-                least = images.amin((2, 3), keepdim=True)
-                reach = (images.amax((2, 3), keepdim=True) - least).clamp(min=torch.finfo(images.dtype).tiny)
+                least = images.amin(space, keepdim=True)
+                reach = (images.amax(space, keepdim=True) - least).clamp(min=torch.finfo(images.dtype).tiny)
                 raised = least + reach * ((images - least) / reach).pow(gamma.exp())
                 changed = torch.where(gamma == 0, images, raised)
             return replace(batch, images=((1 + gain) * changed + shift).to(images.dtype))
@@ -64,5 +65,5 @@ class Noise:
         images = batch.images
         std = self.std * chosen(len(images), self.probability, images.device)
         there = (batch.frame.weight > 0).unsqueeze(1)
-        noise = std.reshape(-1, 1, 1, 1) * torch.randn_like(images)
+        noise = std.reshape(-1, *([1] * (images.ndim - 1))) * torch.randn_like(images)
         return replace(batch, images=torch.where(there, images + noise, images).to(images.dtype))

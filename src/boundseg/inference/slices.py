@@ -1,4 +1,4 @@
-"""A network and the grid it was trained on, applied to volumes on their own grids."""
+"""A 2D network and the grid it was trained on, applied to the slices of volumes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
 from boundseg.data.prepare import Grid, Placement
 from boundseg.data.stored import StoredSlices
+from boundseg.inference.maps import label_volume, restore
 from boundseg.losses import two_channels
+
+# of rows and columns; that between slices may follow and is not used
+Spacing = tuple[float, float] | tuple[float, float, float]
 
 TILE_OVERLAP = 0.5
 CACHED = 80_000  # pixels that go through a network at once on a CPU; benchmarks/inference.py
@@ -42,13 +45,18 @@ class Predictor:
         """Where slices of that shape and spacing lie; larger ones than the grid holds are tiled, not cut."""
         return Placement.of(shape, spacing_mm, self.grid, enlarge=True)
 
-    def cuts(self, shape: tuple[int, int], spacing_mm: tuple[float, float]) -> str | None:
-        """Says what is not predicted where a network trained on centre crops sees its crop only."""
-        placement = self.place(shape, spacing_mm)
+    def cuts(self, shape: tuple[int, int, int], spacing_mm: Spacing) -> str | None:
+        """Says what is not predicted where a network trained on centre crops sees its crop only.
+
+        Args:
+            shape: Slices, rows and columns of the file.
+            spacing_mm: Of rows and columns.
+        """
+        placement = self.place(shape[1:], spacing_mm[:2])
         if not placement.cut:
             return None
-        rows, columns = placement.resampled
-        height, width = placement.size
+        rows, columns = placement.resampled[:2]
+        height, width = placement.size[:2]
         return (
             f"trained on centre crops: predicts the central {height}x{width} of {rows}x{columns} pixels, "
             "background outside"
@@ -90,36 +98,26 @@ class Predictor:
             yield probs
 
     def restored(
-        self, image: StoredSlices | Shaped[np.ndarray, "C S H W"], spacing_mm: tuple[float, float]
+        self, image: StoredSlices | Shaped[np.ndarray, "C S H W"], spacing_mm: Spacing
     ) -> Iterator[Float[Tensor, "B K H W"]]:
         """Probabilities of a volume's slices on its own grid, a batch at a time, on the device."""
         slices = image if isinstance(image, StoredSlices) else StoredSlices.of(image)
-        placement = self.place(slices.shape[1:], spacing_mm)
+        placement = self.place(slices.shape[1:], spacing_mm[:2])
         for probs in self.on_grid(slices, placement):
             yield restore(probs, placement)
 
     def labels(
-        self,
-        image: StoredSlices | Shaped[np.ndarray, "C S H W"],
-        spacing_mm: tuple[float, float],
-        classes: int | None = None,
+        self, image: StoredSlices | Shaped[np.ndarray, "C S H W"], spacing_mm: Spacing, classes: int | None = None
     ) -> UInt8[np.ndarray, "S H W"]:
         """The label map of a volume, on its own grid; see :func:`most_probable`."""
-        slices = image if isinstance(image, StoredSlices) else StoredSlices.of(image)
-        labels, done = np.zeros(slices.shape, np.uint8), 0
-        for probs in self.restored(slices, spacing_mm):
-            labels[done : done + len(probs)] = most_probable(probs, classes).cpu().numpy()
-            done += len(probs)
-        return labels
+        return label_volume(self.restored(image, spacing_mm), classes)
 
-    def __call__(
-        self, image: Shaped[np.ndarray, "C S H W"], spacing_mm: tuple[float, float]
-    ) -> Float[np.ndarray, "K S H W"]:
+    def __call__(self, image: Shaped[np.ndarray, "C S H W"], spacing_mm: Spacing) -> Float[np.ndarray, "K S H W"]:
         """Class probabilities of a volume, slices first, on its own grid; all of them at once.
 
         Args:
             image: Channels and slices, as they lie in the file.
-            spacing_mm: In-plane spacing of the file.
+            spacing_mm: In-plane spacing of the file; that between slices may follow.
         """
         whole, done = np.empty(0, np.float32), 0
         for probs in self.restored(image, spacing_mm):
@@ -148,34 +146,3 @@ class Predictor:
             logits: Tensor = self.network(images)
             return logits
         return torch.cat([self.network(part) for part in images.tensor_split(parts)])
-
-
-def restore(probs: Float[Tensor, "B K h w"], placement: Placement) -> Float[Tensor, "B K H W"]:
-    """:meth:`Placement.restore` where the probabilities lie, batch first: the same values."""
-    whole = probs[(..., *placement._on_grid)]
-    if placement.cut:
-        inside, whole = whole, probs.new_zeros(*probs.shape[:2], *placement.resampled)
-        whole[:, 0] = 1
-        whole[(..., *placement._on_slice)] = inside
-    if placement.resampled == placement.shape:
-        return whole
-    planes = whole.flatten(0, 1).unsqueeze(1).contiguous()
-    planes = F.interpolate(planes, placement.shape, mode="bilinear", align_corners=False, antialias=True)
-    return planes.reshape(*probs.shape[:2], *placement.shape)
-
-
-def most_probable(probs: Float[Tensor, "B K *space"], classes: int | None = None) -> UInt8[Tensor, "B *space"]:
-    """The most probable output of every voxel, the first of equals; beyond the classes they are spare and read as 0."""
-    # class by class: a reduction over an axis that is not the last is ten times slower
-    greatest = probs[:, 0].clone()
-    labels = torch.zeros_like(greatest, dtype=torch.uint8)
-    for k in range(1, probs.shape[1]):
-        more = probs[:, k] > greatest
-        labels.masked_fill_(more, k if classes is None or k < classes else 0)
-        torch.maximum(greatest, probs[:, k], out=greatest)
-    return labels
-
-
-def label_map(probs: Float[np.ndarray, "K S H W"], classes: int | None = None) -> UInt8[np.ndarray, "S H W"]:
-    """:func:`most_probable` of an array, classes first."""
-    return np.asarray(most_probable(torch.from_numpy(np.require(probs, requirements="W")).movedim(0, 1), classes))

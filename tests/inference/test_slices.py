@@ -110,11 +110,11 @@ def test_a_crop_predicts_its_centre_and_background_outside() -> None:
     np.testing.assert_allclose(found[:, :, 6:14, 10:20], expected(image, network)[:, :, 6:14, 10:20], atol=2e-5)
     found[:, :, 6:14, 10:20] = np.array([1, 0, 0])[:, None, None, None]
     assert np.array_equal(found[0], np.ones((2, 20, 30)))
-    assert predictor.cuts((20, 30), (1.0, 1.0)) == (
+    assert predictor.cuts((2, 20, 30), (1.0, 1.0)) == (
         "trained on centre crops: predicts the central 8x10 of 20x30 pixels, background outside"
     )
-    assert predictor.cuts((8, 10), (1.0, 1.0)) is None
-    assert Predictor(network, grid((8, 10)), CPU).cuts((20, 30), (1.0, 1.0)) is None
+    assert predictor.cuts((2, 8, 10), (1.0, 1.0)) is None
+    assert Predictor(network, grid((8, 10)), CPU).cuts((2, 20, 30), (1.0, 1.0)) is None
 
 
 def test_resizing_and_resampling_lead_back_to_the_files_grid() -> None:
