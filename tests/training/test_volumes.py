@@ -187,6 +187,25 @@ def test_bounds_of_slices_want_the_files_slices(tiny_dataset: Path) -> None:
     assert taught(tiny_dataset, entry("seeds", "train", [TAGS]), data={**PATCHES, "spacing_mm": [1.5, 1.5, None]}).train
 
 
+def test_what_no_patch_can_tell_is_refused_and_nothing_else(tiny_dataset: Path) -> None:
+    mean = {"intensity": {"class": "LV", "between": [10, None], "per": "volume"}}
+    least = {"size": {"class": "LV", "between": [5, None]}}
+    most = {"size": {"class": "LV", "between": [5, 500]}}
+    with pytest.raises(ConfigError) as raised:
+        taught(tiny_dataset, entry("seeds", "train", [mean, least, most]))
+    assert [problem.what for problem in raised.value.problems] == [
+        "'intensity LV everywhere per volume in intensity' needs to see a whole volume, and no patch of 16x16x4 holds "
+        "one.",
+        "'size LV everywhere per slice in px' needs to see a whole slice, and no patch of 16x16x4 holds one.",
+    ]
+    assert "Enlarge it in its first two numbers, take the constraint out, or choose batch: volumes." in str(
+        raised.value
+    )
+    wide = taught(tiny_dataset, entry("seeds", "train", [least, most]), data={**PATCHES, "size": [24, 24, 4]})
+    assert len(wide.demands) == 2
+    assert taught(tiny_dataset, entry("seeds", "train", [mean]), data={**PATCHES, "size": [24, 24, 8]}).train
+
+
 @pytest.mark.parametrize("method", ["lagrangian", "augmented_lagrangian"])
 def test_multipliers_want_whole_volumes(tiny_dataset: Path, method: str) -> None:
     with pytest.raises(ConfigError, match=f"{method} has a multiplier for every slice and volume, and patches show"):

@@ -85,6 +85,8 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
     wanted = [(case, _label_sets(config, dataset, case, index, case in held_out)) for case, index in entries.items()]
     prepared = prepare(dataset, config.data.grid, wanted, report)
     _require_slices([d.constraint for of_entry in demands_of for d in of_entry], prepared)
+    if config.data.batch == "patches":
+        _require_patches_that_tell([d for of_entry in demands_of for d in of_entry], config.data.size, prepared)
     complete = declared_complete(config.data, dataset, prepared)
     require_seen(config, dataset, demands_of, {case: prepared[case] for case in entry_of})
 
@@ -249,6 +251,36 @@ def _require_slices(constraints: Sequence[Constraint], prepared: Mapping[str, Pr
             "Keep them, by a null as the third number of data.spacing_mm and no fit: resize; or give bounds per "
             "volume; or train on slices (data.batch: slices).",
         )
+
+
+def _require_patches_that_tell(
+    asked: Sequence[Demand], size: Sequence[int], prepared: Mapping[str, PreparedCase]
+) -> None:
+    """Refuses what no patch could ever say anything about, rather than to drop it in silence.
+
+    Raises:
+        ConfigError: Only upper bounds on what grows hold of parts, and patches show nothing but parts; all are listed.
+    """
+    problems = []
+    for demand in asked:
+        constraint = demand.constraint
+        axes = 2 if constraint.scope == "slice" else 3
+        held = (on_grid.placement.resampled for on_grid in prepared.values())
+        seen_whole = any(all(p >= n for p, n in zip(size[:axes], lengths, strict=False)) for lengths in held)
+        pairs = [demand.elsewhere, *(pair for of_case in demand.known.values() for pair in of_case.values())]
+        bounded_above = constraint.descriptor.traits.grows and any(np.isfinite(upper).any() for _, upper in pairs)
+        if not seen_whole and not bounded_above:
+            shown = "x".join(map(str, size))
+            problems.append(
+                Problem(
+                    f"{constraint.name!r} needs to see a whole {constraint.scope}, and no patch of {shown} holds one.",
+                    "data.size",
+                    f"Enlarge it{' in its first two numbers' if axes == 2 else ''}, take the constraint out, or choose "
+                    "batch: volumes.",
+                )
+            )
+    if problems:
+        raise ConfigError.of(problems)
 
 
 def _require_label_sets(config: Config, dataset: Dataset) -> None:
