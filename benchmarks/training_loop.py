@@ -19,13 +19,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from boundseg.data.dataset import Dataset
 from boundseg.networks import build
 from boundseg.training import loop
 from boundseg.training.config import Config
 from boundseg.training.engine import make_ready
+from boundseg.training.processes import Processes, start
 from boundseg.training.supervision import teach
 
 
@@ -42,10 +42,10 @@ class Bare:
         config = self.config
         dataset = Dataset.open(config.data.folder)
         network = build(config.network.name, len(dataset.channels), len(dataset.labels))
-        fabric = Fabric(accelerator=self.device.type, devices=1, precision=config.training.precision)
+        processes = Processes(start(self.device.type, 1, 1, config.training))
         teaching = teach(config, dataset)
         self.images = sum(map(len, teaching.train))
-        self.engine = make_ready(config, dataset, teaching, network, fabric)
+        self.engine = make_ready(config, dataset, teaching, network, processes)
         batch = config.training.batch_size
         sizes = [batch] * (self.images // batch) + [self.images % batch] * (self.images % batch > 0)
         self.batches = {

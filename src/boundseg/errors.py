@@ -30,7 +30,12 @@ class InputError(BoundsegError, ValueError):
         what: The fact, in one sentence.
         where: The file, line or key in which it was found.
         remedy: What to do about it.
+
+    Attributes:
+        repeated: Whether another process of the same training raises it too, and says it.
     """
+
+    repeated = False
 
     def __init__(self, what: str, where: str = "", remedy: str = "") -> None:
         self.problems: tuple[Problem, ...] = (Problem(what, where, remedy),)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boundseg.constraints import Bounds, Constraint, Frame, Size
-from boundseg.data.batches import batches, count_batches, order
+from boundseg.data.batches import batches, count_batches, named, order
 from boundseg.data.patches import CORNER, Patches, cut, draw, grid_of
 from boundseg.data.placement import Grid
 from boundseg.data.taught import Batch, TaughtCase
@@ -134,7 +134,7 @@ def test_coordinates_of_a_patch_are_those_in_the_file(
     assert np.array_equal(batch.labels[0].numpy(), case.labels[0][window])
     weight = batch.frame.weight.expand(1, *space)[0]
     assert np.array_equal(weight.numpy(), case.prepared.placement.weight()[window])
-    assert batch.named == (f"case0 patch at {'x'.join(map(str, origin))}",)
+    assert named([case], [(0, origin)]) == [f"case0 patch at {'x'.join(map(str, origin))}"]
 
 
 @given(sizes, grids, st.data())

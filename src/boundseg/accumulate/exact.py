@@ -14,6 +14,7 @@ from boundseg.accumulate.chunk import Chunk
 from boundseg.accumulate.gathered import NOBODY, Gathered, Part, gather
 from boundseg.accumulate.ranks import Ranks
 from boundseg.accumulate.replay import Randomness, copied, put_back
+from boundseg.accumulate.streaming import Streaming
 from boundseg.constraints import Frame, Groups, Scope, Term
 from boundseg.losses import Asked, Elsewhere, Loss, Objective, Rows
 
@@ -44,6 +45,8 @@ def accumulate(
     t: float | Tensor = 5.0,
     forward: Callable[[Chunk], Tensor] | None = None,
     backward: Callable[[Tensor], object] = torch.autograd.backward,
+    seen: Callable[[Tensor, Loss], object] | None = None,
+    memory: Streaming | None = None,
     ranks: Ranks | None = None,
 ) -> Step:
     r"""Adds the gradient of a whole batch to the parameters, with one chunk of it in memory at a time.
@@ -65,11 +68,13 @@ def accumulate(
         strength: As in :class:`~boundseg.losses.Objective`, as is ``t``.
         forward: Logits of a chunk. Default: ``model(chunk.images)``.
         backward: Called with each chunk's loss, as ``fabric.backward``.
+        seen: Told of each chunk's logits and loss before that.
+        memory: What was seen last of volumes of which the only chunk holds a part.
         ranks: The processes that share the step; each brings one chunk or more, see :func:`nothing_of`.
 
     Raises:
-        ValueError: No chunk, proposals of several, chunks that do not say which volumes they hold, or volumes in 3D
-            parts without a halo where a descriptor looks at neighbours.
+        ValueError: No chunk, proposals of several, a memory for several, chunks that do not say which volumes they
+            hold, or volumes in 3D parts without a halo where a descriptor looks at neighbours.
     """
     if not chunks:
         raise ValueError("a step without chunks: a process that has nothing brings nothing_of(…) a chunk")
@@ -80,11 +85,15 @@ def accumulate(
             f"{type(objective.method).__name__} are found for a whole batch at once: give one chunk, not "
             f"{len(chunks)}, on one process"
         )
+    if divided and memory is not None:
+        raise ValueError("a memory stands in for what a step does not hold: give one chunk, on one process")
     world = 1 if ranks is None else ranks.count
-    descend = _Descent(objective, strength, t, backward, world)
+    descend = _Descent(objective, strength, t, backward, seen, world)
     if not divided:
         chunk = chunks[0]()
-        loss = descend(chunk, forward(chunk), None)
+        loss = descend(chunk, forward(chunk), None if memory is None else memory.elsewhere(chunk))
+        if memory is not None:
+            memory.remember(chunk, loss)
         return Step(_constant(loss), chunk.rows or {}, len(chunk.images))
 
     def holding(more: bool) -> AbstractContextManager[object]:
@@ -128,6 +137,7 @@ class _Descent:
     strength: float | Mapping[str, float]
     t: float | Tensor
     backward: Callable[[Tensor], object]
+    seen: Callable[[Tensor, Loss], object] | None
     world: int
 
     def __call__(self, chunk: Chunk, logits: Tensor, elsewhere: Elsewhere | None) -> Loss:
@@ -143,6 +153,8 @@ class _Descent:
             chunk.rows,
             elsewhere,
         )
+        if self.seen is not None:
+            self.seen(logits, loss)
         self.backward(loss.total * self.world if self.world > 1 else loss.total)
         return loss
 

@@ -53,7 +53,7 @@ def main() -> None:
     try:
         app(prog_name="boundseg")
     except InputError as error:
-        for problem in error.problems:
+        for problem in () if error.repeated else error.problems:
             err.print(f"[red]error:[/] {plain(str(problem))}")
         sys.exit(2)
     except KeyboardInterrupt:

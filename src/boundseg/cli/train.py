@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boundseg.cli.options import Device, device_named
-from boundseg.terminal import Verbosity, err, out, plain, show_table, status
+from boundseg.errors import ConfigError
+from boundseg.terminal import Verbosity, err, is_first_process, out, plain, show_table, status
 
 if TYPE_CHECKING:
     from boundseg.training.several import Outcome
@@ -30,6 +31,11 @@ def train(
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
     device: Device = "auto",
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many devices share each step of one training. Default: as a launcher says; 1."),
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="How many nodes with as many devices; run this on each.")] = 1,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads. Default: all cores, which several share.")
     ] = None,
@@ -50,6 +56,12 @@ def train(
 
     overrides = [*(override or ()), *([] if seed is None else [f"seed={seed}"])]
     if len(configs) > 1:
+        if (devices or 1) * nodes > 1:
+            raise ConfigError(
+                f"{len(configs)} configs train side by side, each on a device of its own.",
+                "--devices",
+                "Leave it out, or train one config at a time.",
+            )
         _train_several(configs, folder or Path("runs"), overrides, resume, device_named(device), threads, jobs)
         return
     if threads:
@@ -60,11 +72,21 @@ def train(
     try:
         with status(f"preparing {read.data.folder}") as report:
             run = run_training(
-                read, folder, resume=resume, device=on, quiet=Verbosity.quiet, report=report, prepared=report.done
+                read,
+                folder,
+                resume=resume,
+                device=on,
+                devices=devices,
+                nodes=nodes,
+                quiet=Verbosity.quiet,
+                report=report,
+                prepared=report.done,
             )
     except KeyboardInterrupt as interrupted:  # typer would end without a word
         err.print(f"interrupted {interrupted}".strip())
         raise typer.Exit(130) from None
+    if not is_first_process():
+        return
     rows = run.metrics()
     minutes, waiting = sum(row["seconds"] for row in rows) / 60, sum(row["waiting"] for row in rows) / len(rows)
     out.print(f"{len(rows)} epochs, {minutes:.1f} min, {waiting:.1%} of them waiting for data")

@@ -25,6 +25,8 @@ __all__ = [
     "collate",
     "count_batches",
     "frame_of",
+    "made",
+    "named",
     "order",
     "with_bands",
 ]
@@ -82,12 +84,31 @@ def batches(
         volume_constraints: Names of the constraints whose bounds speak of volumes.
         skip: How many batches of the pass were taken before.
     """
-    size = of.size if isinstance(of, Patches) else None
-    for pairs in order(cases, of, batch_size, rng)[skip:]:
-        if cases[0].is_volume:
-            yield cut(cases, [(i, place) for i, place in pairs if not isinstance(place, int)], volume_constraints, size)
-        else:
-            yield collate(cases, [(i, place) for i, place in pairs if isinstance(place, int)], volume_constraints)
+    for places in order(cases, of, batch_size, rng)[skip:]:
+        yield made(cases, of, places, volume_constraints)
+
+
+def made(
+    cases: Sequence[TaughtCase],
+    of: BatchOf | Patches,
+    places: Sequence[tuple[int, Place]],
+    volume_constraints: frozenset[str],
+) -> Batch:
+    """The batch of one entry of :func:`order`, or of a part of it."""
+    if cases[0].is_volume:
+        size = of.size if isinstance(of, Patches) else None
+        return cut(cases, [(i, place) for i, place in places if not isinstance(place, int)], volume_constraints, size)
+    return collate(cases, [(i, place) for i, place in places if isinstance(place, int)], volume_constraints)
+
+
+def named(cases: Sequence[TaughtCase], places: Sequence[tuple[int, Place]]) -> list[str]:
+    """Which images these are, in words."""
+    return [
+        f"{cases[i].prepared.case} slice {place}"
+        if isinstance(place, int)
+        else f"{cases[i].prepared.case} patch at {'x'.join(map(str, place))}"
+        for i, place in places
+    ]
 
 
 def collate(cases: Sequence[TaughtCase], pairs: Sequence[tuple[int, int]], volume_constraints: frozenset[str]) -> Batch:

@@ -101,14 +101,6 @@ class Batch:
         """The same batch, its images and labels in pinned memory: a GPU copies from there without anyone waiting."""
         return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
-    @property
-    def named(self) -> tuple[str, ...]:
-        """Which images these are, in words."""
-        return tuple(
-            f"{case} slice {place}" if isinstance(place, int) else f"{case} patch at {'x'.join(map(str, place))}"
-            for case, place in self.slices
-        )
-
 
 def in_file_units(case: TaughtCase, image: np.ndarray) -> Float[Tensor, "C *space"]:
     """A part of the prepared image in the file's own intensities."""

@@ -48,12 +48,14 @@ class VolumePredictor:
         grid: The grid of the training, of three axes.
         device: Where the network lies.
         batch_size: How many windows at once.
+        window: What the network sees at once; left out, a grid.
     """
 
     network: nn.Module
     grid: Grid
     device: torch.device
     batch_size: int = 1
+    window: Lengths | None = None
 
     def place(self, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Placement:
         """Where a volume of that shape and spacing lies; one larger than the grid holds is tiled, not cut.
@@ -86,7 +88,7 @@ class VolumePredictor:
         images = torch.from_numpy(placed.astype(self.grid.stored)).float().to(self.device)
         self.network.eval()
         with torch.inference_mode():
-            return two_channels(slide(self.network, images, self.grid.size, self.batch_size)).softmax(1)
+            return two_channels(slide(self.network, images, self.window or self.grid.size, self.batch_size)).softmax(1)
 
     def __call__(
         self, image: Float[np.ndarray, "C S H W"], spacing_mm: tuple[float, float, float]

@@ -32,6 +32,7 @@ class Checkpoint:
     state: dict[str, Any]
     multipliers: dict[str, Tensor] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def predicting(self) -> dict[str, Tensor]:
@@ -44,13 +45,19 @@ def save(
     network: nn.Module,
     optimizer: torch.optim.Optimizer | None,
     state: Mapping[str, Any],
-    multipliers: nn.Module | None = None,
-    average: nn.Module | None = None,
+    others: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> None:
     """Writes ``weights.safetensors``, ``state.json`` and what else was given into ``folder``.
 
     They are written into a new folder beside it, which then takes its place; the last one is kept as
     ``previous`` beside its successor.
+
+    Args:
+        folder: The checkpoint's.
+        network: The bare network.
+        optimizer: Its optimiser, where training is to go on from here.
+        state: What is no tensor.
+        others: Tensors under the names of :class:`Checkpoint`: ``multipliers``, ``average``, ``memory``.
 
     Raises:
         OSError: They cannot be written, as where the disk is full; what was written of them is removed.
@@ -62,9 +69,8 @@ def save(
         _save(partial / "weights.safetensors", network.state_dict())
         if optimizer is not None:
             _save(partial / "optimizer.safetensors", _flat(optimizer))
-        for name, module in (("multipliers", multipliers), ("average", average)):
-            if module is not None:
-                _save(partial / f"{name}.safetensors", module.state_dict())
+        for name, tensors in (others or {}).items():
+            _save(partial / f"{name}.safetensors", tensors)
         atomic.write_text(partial / "state.json", json.dumps({"format": FORMAT, **state}, indent=1))
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)
@@ -108,9 +114,9 @@ def load(folder: Path) -> Checkpoint:
                 "Use the version of boundseg that environment.json of the run names.",
             )
         weights = load_file(folder / "weights.safetensors")
-        optimizer, multipliers, average = (
+        optimizer, *others = (
             load_file(path) if (path := folder / f"{name}.safetensors").is_file() else {}
-            for name in ("optimizer", "multipliers", "average")
+            for name in ("optimizer", "multipliers", "average", "memory")
         )
     except (OSError, ValueError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
@@ -120,7 +126,7 @@ def load(folder: Path) -> Checkpoint:
             str(folder),
             "Use the run's other checkpoint (best or last), or train again.",
         ) from error
-    return Checkpoint(weights, optimizer, state, multipliers, average)
+    return Checkpoint(weights, optimizer, state, *others)
 
 
 def restore_weights(

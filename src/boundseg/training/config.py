@@ -31,6 +31,12 @@ class DataConfig(Section):
 
     With three numbers in ``size`` the network is 3D: ``batch: volumes`` shows it whole volumes on that grid, and
     ``batch: patches`` patches of that size, as :class:`boundseg.data.patches.Patches` draws them.
+
+    Attributes:
+        chunk: How much of a batch is in memory at once: so many of its images, or, of volumes of a 3D network, a patch
+            of that size. The gradient is that of the whole batch; see :mod:`boundseg.accumulate`.
+        remember: With ``batch: slices``, the other slices of a volume count with what they were when they were seen
+            last, so that bounds of volumes hold; see :class:`boundseg.accumulate.Streaming`.
     """
 
     folder: Path
@@ -41,6 +47,8 @@ class DataConfig(Section):
     batch: BatchOf | Literal["patches"] = "slices"
     patches_per_case: Count = 4
     foreground: Share = 0.33
+    chunk: Count | tuple[Count, Count, Count] | None = None
+    remember: bool = False
     complete: dict[str, Share] = Field(default_factory=dict)
 
     @field_validator("complete", mode="before")
@@ -76,6 +84,19 @@ class DataConfig(Section):
                 "complete says what a crop keeps, and batch: patches crops nothing: take it out. Which patch holds all "
                 "of a case is known."
             )
+        if isinstance(self.chunk, tuple) and not (axes == 3 and self.batch == "volumes"):
+            raise ValueError(
+                "chunk: three numbers are a patch of a volume: give batch: volumes and a size of three numbers, or a "
+                "number of images."
+            )
+        if isinstance(self.chunk, tuple) and any(c > n for c, n in zip(self.chunk, self.size, strict=True)):
+            raise ValueError(
+                f"chunk: patches of {list(self.chunk)} do not fit into {list(self.size)}: use smaller ones."
+            )
+        if self.remember and (self.batch != "slices" or self.chunk is not None):
+            raise ValueError(
+                "remember stands in for slices that a batch does not hold: it goes with batch: slices, without chunk."
+            )
         return self
 
     @property
@@ -83,6 +104,13 @@ class DataConfig(Section):
         """The grid of the prepared slices or volumes."""
         size, spacing_mm = _lengths(self.size), None if self.spacing_mm is None else _lengths(self.spacing_mm)
         return Grid(size, self.fit, spacing_mm, self.intensity, patches=self.batch == "patches")
+
+    @property
+    def window(self) -> Any:
+        """What a 3D network sees at once; of a 2D one, None."""
+        if len(self.size) == 2:
+            return None
+        return self.chunk if isinstance(self.chunk, tuple) else self.size
 
     @property
     def drawn(self) -> BatchOf | Patches:

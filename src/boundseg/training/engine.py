@@ -8,18 +8,21 @@ from typing import cast
 
 import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
+from lightning_fabric.plugins import Precision
 from torch import Tensor, nn
 
+from boundseg.accumulate import Ranks, Streaming
 from boundseg.data.batches import Batch
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError
-from boundseg.losses import Objective, Penalties
+from boundseg.losses import Method, Objective, Penalties
 from boundseg.training.augment_config import augmentations
 from boundseg.training.average import WeightAverage
 from boundseg.training.config import Config
+from boundseg.training.processes import Processes
 from boundseg.training.running import Running
 from boundseg.training.session import Session
+from boundseg.training.steps import Steps
 from boundseg.training.supervision import Teaching
 
 
@@ -28,36 +31,40 @@ class Engine:
     """A training made ready.
 
     Attributes:
-        fabric: Devices and precision.
+        processes: Those that share the training, with devices and precision.
         session: All that changes: the bare network and optimiser, multipliers, averages.
         model: The network as training calls it: compiled where that is asked for, in the precision.
-        judged: The same for what is validated, which is never compiled: its batches have the shapes of volumes.
+        judged: What is validated, which is never compiled: its batches have the shapes of volumes.
         optimizer: The optimiser as Fabric wraps it.
         objective: What is descended.
         judged_by: What epochs are judged by.
+        steps: How epochs are divided.
         augment: What is done to every batch.
         layout: Of images and weights in memory.
+        ranks: What a step must know of several processes.
     """
 
-    fabric: Fabric
+    processes: Processes
     session: Session
     model: nn.Module
     judged: nn.Module
     optimizer: torch.optim.Optimizer
     objective: Objective
     judged_by: Objective
+    steps: Steps
     augment: Sequence[Callable[[Batch], Batch]]
     layout: torch.memory_format
+    ranks: Ranks | None
 
     @property
     def device(self) -> torch.device:
         """Where the network computes."""
-        return self.fabric.device
+        return self.processes.fabric.device
 
     @property
     def scaled(self) -> bool:
         """Whether a gradient scaler is at work: it skips steps by itself, and its factor is in the gradients."""
-        return self.fabric.strategy.precision.precision == "16-mixed"
+        return self.processes.fabric.strategy.precision.precision == "16-mixed"
 
     def logits(self, images: Float[Tensor, "B C *space"]) -> Float[Tensor, "B K *space"]:
         """The network's output, in training.
@@ -77,31 +84,77 @@ class Engine:
         return logits.view_as(logits)  # on Fabric's own tensor, gradients of parts may not be asked for
 
 
-def make_ready(config: Config, dataset: Dataset, teaching: Teaching, network: nn.Module, fabric: Fabric) -> Engine:
-    """Puts a network on its device and builds all that trains it."""
-    settings = config.training
+def make_ready(
+    config: Config, dataset: Dataset, teaching: Teaching, network: nn.Module, processes: Processes
+) -> Engine:
+    """Puts a network on its device and builds all that trains it.
+
+    Raises:
+        ConfigError: What is asked for needs a whole batch on one process.
+    """
+    settings, fabric = config.training, processes.fabric
     layout = _layout(config, fabric.device)
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     bare = _optimizer(network, config)
     model, optimizer = fabric.setup(_compiled(network, config), bare)
     method = config.method.build(teaching.constraints, teaching.train, fabric.device)
+    _require_undivided(config, method, processes)
     gated_crf = config.regularise.gated_crf_term(len(dataset.labels))
     objective = Objective(dataset.ignore, teaching.constraints, settings.average, gated_crf, method)
     average = None if settings.weight_average is None else WeightAverage(network, settings.weight_average)
-    session = Session(network, bare, method, Running(fabric.device), average)
-    shares_weights = session.average is None and not settings.compile
+    memory = Streaming(sum(map(len, teaching.train)), len(teaching.train)) if config.data.remember else None
+    session = Session(network, bare, method, Running(fabric.device), processes, average, memory)
     return Engine(
-        fabric,
+        processes,
         session,
         model,
-        model if shares_weights else fabric.setup_module(session.judged),
+        _Judged(session.judged, fabric.strategy.precision),
         optimizer,
         objective,
         # by penalties: of held-out cases there are no multipliers, and a proposal is no yardstick
         replace(objective, method=Penalties()),
+        steps_of(config, teaching, dataset.ignore, processes),
         augmentations(settings.augment, dataset.ignore, [name in config.data.complete for name in dataset.labels]),
         layout,
+        processes.ranks(model, len(teaching.train)),
     )
+
+
+def steps_of(config: Config, teaching: Teaching, ignore: int, processes: Processes) -> Steps:
+    """How a config divides epochs into steps."""
+    neighbours = any(constraint.descriptor.traits.neighbours for constraint in teaching.constraints)
+    return Steps(
+        teaching.train,
+        config.data.drawn,
+        config.training.batch_size,
+        teaching.volume_constraints,
+        config.data.chunk,
+        int(neighbours),
+        ignore,
+        processes,
+    )
+
+
+class _Judged(nn.Module):
+    """A network in the training's precision and no more: each process judges its own cases and waits for nobody."""
+
+    def __init__(self, network: nn.Module, precision: Precision) -> None:
+        super().__init__()
+        self.network, self._precision = network, precision
+
+    def forward(self, images: Tensor) -> Tensor:
+        with self._precision.forward_context():
+            logits: Tensor = self.network(images)
+        return logits
+
+
+def _require_undivided(config: Config, method: Method, processes: Processes) -> None:
+    by_batch = None if method.descends_terms else f"method: {config.method.name} looks at a whole batch at once"
+    by_process = "data.remember: each process would remember other slices" if config.data.remember else by_batch
+    if by_batch and config.data.chunk is not None:
+        raise ConfigError(f"{by_batch}, and data.chunk divides it.", remedy="Leave chunk out, or take another method.")
+    if by_process and processes.count > 1:
+        raise ConfigError(f"{by_process}, and there are {processes.count}.", remedy="Train on one device.")
 
 
 def _compiled(network: nn.Module, config: Config) -> nn.Module:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from boundseg.data.batches import Batch
-from boundseg.errors import RunError
+from boundseg.errors import InputError, RunError
+from boundseg.training.processes import Processes
 from boundseg.training.run import Run
 
+Images = Callable[[], list[str]]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; what schedulers send before they kill
 
 
@@ -45,29 +48,38 @@ class Interruption:
 class Refusals:
     """Refuses steps whose loss or gradients are not finite: noted on the device, read once an epoch."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._first = torch.full((), -1, dtype=torch.long, device=device)
-        self._images: list[tuple[str, ...]] = []
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._first = torch.full((), -1, dtype=torch.long, device=processes.fabric.device)
+        self._images: list[Images] = []
 
-    def refuse(self, optimizer: torch.optim.Optimizer, loss: Tensor, gradient_norm: Tensor, batch: Batch) -> None:
-        """Tells a fused optimiser to leave everything as it is where something is not finite; waits for nothing."""
+    def refuse(self, optimizer: torch.optim.Optimizer, loss: Tensor, gradient_norm: Tensor, images: Images) -> None:
+        """Tells a fused optimiser to leave everything as it is where something is not finite; waits for nothing.
+
+        Args:
+            optimizer: Of which the step is about to be taken.
+            loss: What was descended.
+            gradient_norm: Of all its parameters.
+            images: Says, where it is asked, which images the step holds, on all processes.
+        """
         wrong = ~(loss.detach().isfinite() & gradient_norm.isfinite())
+        wrong = self._processes.add(wrong.to(torch.float32))  # what one refuses, all do
         # the place where gradient scalers tell fused optimisers the same
-        optimizer.found_inf = wrong.to(torch.float32)  # type: ignore[attr-defined]
+        optimizer.found_inf = wrong.clamp(max=1)  # type: ignore[attr-defined]
         step = len(self._images)
-        self._images.append(batch.named)
-        self._first = torch.where((self._first < 0) & wrong, step, self._first)
+        self._images.append(images)
+        self._first = torch.where((self._first < 0) & (wrong > 0), step, self._first)
 
-    def first(self) -> tuple[int, tuple[str, ...]] | None:
+    def first(self) -> tuple[int, list[str]] | None:
         """The first refused step since :meth:`clear`, counted from there, and its images (reads from the device)."""
         step = int(self._first)
-        return None if step < 0 else (step, self._images[step])
+        return None if step < 0 else (step, self._images[step]())
 
     def require_none(self, epoch: int, run: Run) -> None:
         """Ends a training one of whose steps was refused since :meth:`clear` (reads from the device).
 
         Raises:
-            RunError: It names the step and its slices.
+            RunError: It names the step and its images.
         """
         refused = self.first()
         if refused is None:
@@ -85,6 +97,34 @@ class Refusals:
         """Begins to count anew."""
         self._first.fill_(-1)
         self._images.clear()
+
+
+@contextmanager
+def found_lost(processes: Processes, run: Run) -> Iterator[None]:
+    """Says so where a process waits in vain for another; what all of them meet, the first one says.
+
+    Raises:
+        RunError: Another process of the training has ended.
+    """
+    try:
+        yield
+    except InputError as error:
+        error.repeated = not processes.first
+        raise
+    except RuntimeError as error:
+        if processes.count == 1 or not _of_others(error):
+            raise
+        kept = "The last checkpoint is kept" if run.has_checkpoint else "There is no checkpoint yet"
+        raise RunError(
+            f"another process of the training was lost ({str(error).splitlines()[0][:120]}).",
+            str(run.folder),
+            f"{kept}. Look at why it ended (often memory), and go on with --resume.",
+        ) from error
+
+
+def _of_others(error: RuntimeError) -> bool:
+    told = str(error)
+    return isinstance(error, dist.DistError) or any(word in told for word in ("gloo", "NCCL", "Connection closed"))
 
 
 def require_finite(row: Mapping[str, float], run: Run) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from boundseg.data.ahead import ahead
-from boundseg.data.batches import batches, count_batches
+from boundseg.accumulate import Chunk, accumulate
+from boundseg.data.batches import Batch
 from boundseg.data.dataset import Dataset
 from boundseg.losses import Lagrangian
 from boundseg.networks import build, final_bias, require_size
@@ -20,17 +22,20 @@ from boundseg.training.config import Config
 from boundseg.training.deterministic import deterministic
 from boundseg.training.engine import Engine, make_ready
 from boundseg.training.first_bias import expected_shares, start_at
-from boundseg.training.gradients import pulls
-from boundseg.training.guard import Interruption, Refusals, require_finite
+from boundseg.training.gradients import Pulls
+from boundseg.training.guard import Interruption, Refusals, found_lost, require_finite
+from boundseg.training.processes import Processes, start
 from boundseg.training.progress import display
 from boundseg.training.resume import begun
 from boundseg.training.run import Run
+from boundseg.training.running import means, merged
 from boundseg.training.schedules import barrier_steepness, learning_rate
 from boundseg.training.session import require_room
 from boundseg.training.supervision import Teaching, teach
 from boundseg.training.validation import validate
 from boundseg.training.watch import tensorboard
 
+Log = Callable[[str], None]
 PULLS_AN_EPOCH = 10  # how often the parts' gradients are compared
 
 
@@ -40,6 +45,8 @@ def train(
     *,
     resume: bool = False,
     device: str = "auto",
+    devices: int | None = None,
+    nodes: int = 1,
     quiet: bool = False,
     report: Callable[[str], None] = lambda case: None,
     prepared: Callable[[], None] = lambda: None,
@@ -52,6 +59,9 @@ def train(
         resume: Go on from the folder's last checkpoint; the config must be the one it began with (it may name more
             epochs).
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        devices: How many of them on this node share each step, each with a process of its own, for which the script is
+            run again; left out, what a launcher such as torchrun says, or one.
+        nodes: How many nodes take part; on each, the same is called.
         quiet: Show no progress.
         report: Told of each case that is prepared.
         prepared: Told when all are, before the training's own display begins.
@@ -59,43 +69,74 @@ def train(
     Raises:
         InputError: Whatever is wrong with the data, the config or the run folder.
     """
-    from lightning_fabric import Fabric, seed_everything
+    from lightning_fabric import seed_everything
 
+    processes = Processes(start(device, devices, nodes, config.training))
+    quiet = quiet or not processes.first
     # what is refused is refused before minutes of preparation, and leaves no run folder behind
-    old = begun(folder, config) if resume else None
-    if old is None:
-        Run.require_free(folder)
+    old = processes.in_turn(lambda: begun(folder, config)) if resume else None
     dataset = Dataset.open(config.data.folder)
     seed_everything(config.seed, verbose=False)
     outputs = len(dataset.labels) + config.network.spare_outputs
     axes = config.data.grid.axes
     network = build(config.network.name, len(dataset.channels), outputs, axes, **config.network.options)
     if axes == 3:
-        require_size(network, config.network.name, len(dataset.channels), config.data.size)
-    require_room(folder, network)
-    teaching = teach(config, dataset, report)
+        require_size(network, config.network.name, len(dataset.channels), config.data.window)
+
+    def ready() -> Teaching:
+        if processes.first:
+            if old is None:
+                Run.require_free(folder)
+            require_room(folder, network)
+        return teach(config, dataset, report if processes.first else lambda case: None)
+
+    teaching = processes.in_turn(ready)
     prepared()
-    run = old or Run.create(folder, config, dataset, teaching.patients(dataset))
-    _start(network, config, teaching, dataset, run)
-    fabric = Fabric(accelerator=device, devices=1, precision=config.training.precision)
-    with deterministic(config.training.deterministic):
-        engine = make_ready(config, dataset, teaching, network, fabric)
+    run = old or processes.in_turn(
+        lambda: Run.create(folder, config, dataset, teaching.patients(dataset)) if processes.first else Run.open(folder)
+    )
+    log = run.log if processes.first else _silent
+    _start(network, config, teaching, dataset, log)
+    with deterministic(config.training.deterministic), found_lost(processes, run):
+        engine = make_ready(config, dataset, teaching, network, processes)
+        if processes.count > 1:
+            torch.manual_seed(config.seed + 2**32 * processes.rank)  # weights are the same on all, what is drawn is not
         if resume:
             engine.session.restore(run)
-        _epochs(config, engine, teaching, dataset, run, quiet)
+        _epochs(config, engine, teaching, dataset, run, quiet, log)
     return run
 
 
-def _epochs(config: Config, engine: Engine, teaching: Teaching, dataset: Dataset, run: Run, quiet: bool) -> None:
-    settings, session, objective = config.training, engine.session, engine.objective
-    progress, running, method = session.progress, session.running, session.method
-    refusals, clock, watch = Refusals(engine.device), Clock(engine.device), tensorboard(run.folder)
-    steps = count_batches(teaching.train, config.data.drawn, settings.batch_size)
+def _epochs(
+    config: Config, engine: Engine, teaching: Teaching, dataset: Dataset, run: Run, quiet: bool, log: Log
+) -> None:
+    settings, session, steps = config.training, engine.session, engine.steps
+    progress, running, method, processes = session.progress, session.running, session.method, session.processes
+    refusals, clock = Refusals(processes), Clock(engine.device)
+    watch = tensorboard(run.folder) if processes.first else lambda row: None
 
-    with display(settings.epochs, steps, session.epoch, quiet) as shown, Interruption() as interruption:
+    def augmented(make: Callable[[], Batch]) -> Batch:
+        batch = make()
+        clock.lap("data")
+        for augmentation in engine.augment:
+            batch = augmentation(batch)
+        clock.lap("augment")
+        return batch
+
+    def forward(batch: Chunk) -> Tensor:
+        logits = engine.logits(batch.images)
+        clock.lap("forward")
+        return logits
+
+    def backward(loss: Tensor) -> None:
+        clock.lap("loss")
+        engine.processes.fabric.backward(loss)
+        clock.lap("backward")
+
+    with display(settings.epochs, len(steps), session.epoch, quiet) as shown, Interruption() as interruption:
         for epoch in range(session.epoch, settings.epochs):
             if settings.stop_after and epoch - progress.best_epoch > settings.stop_after:
-                run.log(f"ended after epoch {epoch - 1}: no improvement since epoch {progress.best_epoch}")
+                log(f"ended after epoch {epoch - 1}: no improvement since epoch {progress.best_epoch}")
                 break
             lr = learning_rate(settings.schedule, settings.optimizer.lr, epoch / settings.epochs, progress)
             for group in engine.optimizer.param_groups:
@@ -107,79 +148,68 @@ def _epochs(config: Config, engine: Engine, teaching: Teaching, dataset: Dataset
             images = 0
             t = barrier_steepness(settings.barrier, epoch)
             # the order is a function of seed and epoch alone: a resumed run draws what the unbroken one drew
-            drawn = batches(
-                teaching.train,
-                config.data.drawn,
-                settings.batch_size,
-                teaching.volume_constraints,
-                np.random.default_rng([config.seed, epoch]),
-                session.step,
-            )
-            for step, batch in enumerate(ahead(drawn, engine.device), session.step):
-                clock.lap("data")
-                for augmentation in engine.augment:
-                    batch = augmentation(batch)
-                clock.lap("augment")
-                logits = engine.logits(batch.images)
-                clock.lap("forward")
-                loss = objective(
-                    logits,
-                    batch.labels,
-                    batch.bounds,
-                    batch.frame,
-                    batch.volumes,
-                    teaching.strengths(settings.warm_up, epoch + step / steps),
-                    t,
-                    batch.images,
-                    batch.rows,
-                )
-                if step % max(steps // PULLS_AN_EPOCH, 1) == 0:
-                    for part, pull in pulls(logits, loss.parts).items():
-                        running.add_mean(f"pull: {part}", pull)
-                clock.lap("loss")
+            rng = np.random.default_rng([config.seed, epoch])
+            for number, step in enumerate(steps.of_epoch(rng, session.step), session.step):
+                pulls = Pulls()
+                watched = number % max(len(steps) // PULLS_AN_EPOCH, 1) == 0
                 engine.optimizer.zero_grad(set_to_none=True)
-                engine.fabric.backward(loss.total)
-                clock.lap("backward")
+                taken = accumulate(
+                    engine.model,
+                    engine.objective,
+                    [partial(augmented, chunk) for chunk in step.chunks],
+                    strength=teaching.strengths(settings.warm_up, epoch + number / len(steps)),
+                    t=t,
+                    forward=forward,
+                    backward=backward,
+                    seen=pulls.add if watched else None,
+                    memory=session.memory,
+                    ranks=engine.ranks,
+                )
                 gradient = get_total_norm([p.grad for p in session.network.parameters() if p.grad is not None])
-                refusals.refuse(session.optimizer, loss.total, loss.total if engine.scaled else gradient, batch)
+                loss = taken.loss
+                refusals.refuse(session.optimizer, loss.total, loss.total if engine.scaled else gradient, step.images)
                 engine.optimizer.step()
                 if isinstance(method, Lagrangian):
-                    method.ascend(teaching.constraints, loss.terms, batch.rows)
+                    method.ascend(teaching.constraints, loss.terms, taken.rows)
                 if session.average is not None:
                     session.average.update(session.network)
                 running.add(loss)
+                for part, pull in pulls.norms(processes).items():
+                    running.add_mean(f"pull: {part}", pull)
                 if not engine.scaled:
                     running.add_mean("gradient", gradient)
-                session.step, images = step + 1, images + len(batch.images)
+                session.step, images = number + 1, images + step.count
                 shown.step()
                 clock.lap("step")
-                if interruption.asked:
+                if processes.agree(interruption.asked, number):
                     session.save_step(run)
                     raise KeyboardInterrupt(f"in epoch {epoch}, saved; go on with --resume")
             stepped = clock.elapsed
             refusals.require_none(epoch, run)
-            row = {"epoch": float(epoch), "lr": lr, **running.means()}
-            row |= validate(engine.judged, teaching, engine.judged_by, dataset, engine.device, t)
+            processes.average(session.network)
+            row = {"epoch": float(epoch), "lr": lr, **means(merged(processes.gather(running.state())))}
+            row |= validate(engine.judged, teaching, engine.judged_by, dataset, processes, t)
             clock.lap("validation")
             require_finite(row, run)
             best = progress.update(epoch, _score(row, config), settings.schedule.patience)
             phases, elapsed = clock.seconds(), clock.elapsed
             waiting = phases["seconds: data"] / elapsed
             row |= {"seconds": elapsed, "waiting": waiting, "images_per_second": images / stepped, **phases}
-            run.log_epoch(row)
+            if processes.first:
+                run.log_epoch(row)
             watch(row)
             session.save_epoch(run, best)
             shown.epoch(row, best)
-    run.log(f"best epoch {progress.best_epoch} by {config.selection.by}: score {progress.best:.6g}")
+    log(f"best epoch {progress.best_epoch} by {config.selection.by}: score {progress.best:.6g}")
 
 
-def _start(network: nn.Module, config: Config, teaching: Teaching, dataset: Dataset, run: Run) -> None:
+def _start(network: nn.Module, config: Config, teaching: Teaching, dataset: Dataset, log: Log) -> None:
     bias = final_bias(network)
     if config.training.first_bias == "expected" and bias is not None:
         shares = expected_shares(teaching, len(dataset.labels), dataset.ignore)
         if shares:
             start_at(bias, shares)
-            run.log(f"starts at the expected shares {[round(share, 5) for share in shares]}")
+            log(f"starts at the expected shares {[round(share, 5) for share in shares]}")
 
 
 def _score(row: dict[str, float], config: Config) -> float:
@@ -190,3 +220,7 @@ def _score(row: dict[str, float], config: Config) -> float:
     if config.selection.by == "weak" and "validation objective" in row:
         return row["validation objective"]
     return -row["epoch"]
+
+
+def _silent(text: str) -> None:
+    """Of all processes, one writes."""

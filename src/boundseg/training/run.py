@@ -138,9 +138,11 @@ class Run:
 
     def predictor(self, which: Which = "best", device: torch.device | str = "cpu") -> Predictor | VolumePredictor:
         """The trained network with its preparation."""
-        kind = VolumePredictor if self.is_3d else Predictor
-        device = torch.device(device)
-        return kind(self._trained(which).to(device).eval(), self.config.data.grid, device)
+        network, data, device = self._trained(which), self.config.data, torch.device(device)
+        network = network.to(device).eval()
+        if self.is_3d:
+            return VolumePredictor(network, data.grid, device, window=data.window)
+        return Predictor(network, data.grid, device)
 
     def _trained(self, which: Which) -> nn.Module:
         network = self.network()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -51,7 +52,12 @@ class Running:
 
     def means(self) -> dict[str, float]:
         """All means; NaN where nothing was counted (reads from the device)."""
-        return {name: float(total / self._counts[name]) for name, total in self._sums.items()}
+        return means(self.state())
+
+    def add_defined(self, name: str, figure: Tensor) -> None:
+        """The same of a figure that may be NaN, which is not counted."""
+        there = ~figure.isnan()
+        self._add(name, figure.detach().nan_to_num(0), there)
 
     def add_mean(self, name: str, figure: Tensor) -> None:
         """Adds one figure of a batch, to be averaged over those it was added for."""
@@ -60,3 +66,21 @@ class Running:
     def _add(self, name: str, total: Tensor, count: Tensor) -> None:
         self._sums[name] = self._sums.get(name, 0) + total.to(self._dtype)
         self._counts[name] = self._counts.get(name, 0) + count.to(self._dtype)
+
+
+State = Mapping[str, Sequence[float]]
+
+
+def merged(states: Sequence[State]) -> dict[str, list[float]]:
+    """What several processes have added up, as that of one."""
+    whole: dict[str, list[float]] = {}
+    for state in states:
+        for name, (total, count) in state.items():
+            before = whole.get(name, [0.0, 0.0])
+            whole[name] = [before[0] + total, before[1] + count]
+    return whole
+
+
+def means(state: State) -> dict[str, float]:
+    """Totals over counts; NaN where nothing was counted."""
+    return {name: total / count if count else math.nan for name, (total, count) in state.items()}

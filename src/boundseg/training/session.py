@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from boundseg.accumulate import Streaming
 from boundseg.errors import CheckpointError, RunError
 from boundseg.losses import Lagrangian, Method
 from boundseg.training import checkpoint as checkpoints
 from boundseg.training.average import WeightAverage
+from boundseg.training.processes import Processes
+from boundseg.training.random_state import random_state, set_random_state
 from boundseg.training.run import Run
-from boundseg.training.running import Running
+from boundseg.training.running import Running, merged
 from boundseg.training.schedules import Progress
 from boundseg.training.writing import writing
 
@@ -30,6 +34,8 @@ class Session:
         method: How constraints teach; multipliers are saved with it.
         running: What the current epoch has added up.
         average: A moving average of the weights, where one is kept.
+        memory: What was seen last of each volume, where it stands in for what a batch does not hold.
+        processes: Those that share the training; the first one writes.
         progress: What the selection has said so far.
         epoch: The epoch that is being trained.
         step: How many of its steps are done.
@@ -39,7 +45,9 @@ class Session:
     optimizer: torch.optim.Optimizer
     method: Method
     running: Running
+    processes: Processes
     average: WeightAverage | None = None
+    memory: Streaming | None = None
     progress: Progress = field(default_factory=Progress)
     epoch: int = 0
     step: int = 0
@@ -57,25 +65,31 @@ class Session:
 
     def save_epoch(self, run: Run, best: bool) -> None:
         """At the end of an epoch."""
-        if best:
+        if best and self.processes.first:
             _saving(run, self.epoch, "best", self.judged, None, {"epoch": self.epoch})
         self.step = 0
         self._save(run, {"epoch": self.epoch, "step": 0})
 
     def save_step(self, run: Run) -> None:
         """Within an epoch, between two steps."""
-        self._save(run, {"epoch": self.epoch - 1, "step": self.step, "running": self.running.state()})
+        running = merged(self.processes.gather(self.running.state()))
+        self._save(run, {"epoch": self.epoch - 1, "step": self.step, "running": running})
 
     def _save(self, run: Run, state: dict[str, Any]) -> None:
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        state |= {
-            "progress": vars(self.progress),
-            "rng": torch.get_rng_state().numpy().tobytes().hex(),
-            "rng_cuda": [rng.numpy().tobytes().hex() for rng in cuda],
-        }
-        multipliers = self.method.multipliers if isinstance(self.method, Lagrangian) else None
-        average = None if self.average is None else self.average.module
-        _saving(run, self.epoch, "last", self.network, self.optimizer, state, multipliers, average)
+        state |= {"progress": vars(self.progress), "rng": self.processes.gather(random_state())}
+        others: dict[str, Mapping[str, Tensor]] = {}
+        if isinstance(self.method, Lagrangian):
+            if self.processes.count > 1:
+                self.method.multipliers.merge(self.processes.add)
+            others["multipliers"] = self.method.multipliers.state_dict()
+        if self.average is not None:
+            others["average"] = self.average.module.state_dict()
+        if self.memory is not None:
+            others["memory"] = self.memory.state_dict()
+        if self.processes.first:
+            _saving(run, self.epoch, "last", self.network, self.optimizer, state, others)
+        # what is saved is what all go on from, and nobody goes on before it is there
+        self.processes.wait()
 
     def restore(self, run: Run) -> None:
         """Goes back to the run's last checkpoint.
@@ -94,10 +108,11 @@ class Session:
         state = last.state
         self.progress = Progress(**state["progress"])
         self.epoch, self.step = int(state["epoch"]) + 1, int(state.get("step", 0))
-        self.running.restore(state.get("running", {}))
-        torch.set_rng_state(_rng(state["rng"]))
-        if torch.cuda.is_available() and state.get("rng_cuda"):
-            torch.cuda.set_rng_state_all([_rng(rng) for rng in state["rng_cuda"]])
+        # what all had added up until then is one's from now on
+        self.running.restore(state.get("running", {}) if self.processes.first else {})
+        if self.memory is not None:
+            self.memory.load_state_dict(last.memory, self.processes.fabric.device)
+        set_random_state(state, self.processes.rank, self.processes.count)
 
 
 def require_room(folder: Path | str, network: nn.Module) -> None:
@@ -120,10 +135,6 @@ def require_room(folder: Path | str, network: nn.Module) -> None:
             str(folder),
             "Make room, or name another place with --out.",
         )
-
-
-def _rng(text: str) -> torch.Tensor:
-    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
 
 
 def _saving(run: Run, epoch: int, which: str, *arguments: Any) -> None:

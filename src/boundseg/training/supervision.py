@@ -114,7 +114,7 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
         [taught(case) for case in held_out],
         [demand for of_entry in demands_of for demand in of_entry],
         entries,
-        config.data.grid.size if config.data.grid.axes == 3 else None,
+        config.data.window,
     )
     _require_something_labelled(teaching.train, dataset)
     return teaching

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from boundseg.constraints import Leak, Size
-from boundseg.data.batches import Batch, batches
+from boundseg.data.batches import Batch, made, order
 from boundseg.data.dataset import Dataset
 from boundseg.inference import slide
 from boundseg.losses import Objective, two_channels
-from boundseg.training.running import Running
+from boundseg.training.processes import Processes
+from boundseg.training.running import Running, means, merged
 from boundseg.training.supervision import Teaching
 
 
@@ -21,7 +22,7 @@ def validate(
     teaching: Teaching,
     objective: Objective,
     dataset: Dataset,
-    device: torch.device,
+    processes: Processes,
     t: float,
 ) -> dict[str, float]:
     """Means over the held-out cases, for a row of ``metrics.csv``; empty where there are none.
@@ -30,7 +31,8 @@ def validate(
     says which share of them the argmax does not show. Where a case has a full mask, the DSC of its volume on the
     prepared grid is taken as well. (NaN: reference and prediction are empty, or nothing is predicted of a class.)
 
-    A 3D network sees a volume through a sliding window, and the bounds hold for the whole volume.
+    A 3D network sees a volume through a sliding window, and the bounds hold for the whole volume. Several processes
+    divide the cases among them.
 
     Args:
         t: The steepness of log-barriers.
@@ -38,29 +40,24 @@ def validate(
     if not teaching.validation:
         return {}
     network.eval()
+    device = processes.fabric.device
     running = Running(device)
-    dice: list[Tensor] = []
-    leaks: list[Tensor] = []
     bounds_sizes = any(isinstance(c.descriptor, Size) for c in teaching.constraints)
-    for case, batch in zip(
-        teaching.validation, batches(teaching.validation, "volumes", 1, teaching.volume_constraints), strict=True
-    ):
-        batch = batch.to(device)
+    held_out = list(zip(teaching.validation, order(teaching.validation, "volumes", 1), strict=True))
+    for case, places in processes.share(held_out):
+        batch = made(teaching.validation, "volumes", places, teaching.volume_constraints).to(device)
         logits = network(batch.images) if teaching.window is None else slide(network, batch.images, teaching.window)
         running.add(objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, t=t, images=batch.images))
+        of_classes: dict[str, Tensor] = {}
         if bounds_sizes:
-            leaks.append(_leak(logits, batch))
+            of_classes["leak"] = _leak(logits, batch)
         if "full" in case.prepared.labels:
             target = torch.from_numpy(np.array(case.prepared.labels["full"])).to(device)
-            dice.append(_dice(logits, target, len(dataset.labels), dataset.ignore))
-    means = {f"validation {name}": value for name, value in running.means().items()}
-    if leaks:
-        of_class = torch.stack(leaks).nanmean(0).tolist()
-        means |= {f"validation leak: {name}": of_class[value] for name, value in dataset.classes.items()}
-    if dice:
-        of_class = torch.stack(dice).nanmean(0).tolist()
-        means |= {f"validation dice: {name}": of_class[value] for name, value in dataset.classes.items()}
-    return means
+            of_classes["dice"] = _dice(logits, target, len(dataset.labels), dataset.ignore)
+        for what, of_class in of_classes.items():
+            for name, value in dataset.classes.items():
+                running.add_defined(f"{what}: {name}", of_class[value])
+    return {f"validation {name}": mean for name, mean in means(merged(processes.gather(running.state()))).items()}
 
 
 def _leak(logits: Tensor, batch: Batch) -> Tensor:
