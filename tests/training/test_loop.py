@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from boundseg.errors import ConfigError, RunError
+from boundseg.errors import ConfigError, DatasetError, RunError
 from boundseg.inference import Predictor, label_map
 from boundseg.training import loop
 from boundseg.training.config import Config
@@ -369,3 +370,16 @@ def test_spare_outputs_train_and_read_as_background(tiny_dataset: Path, tmp_path
     assert (label_map(probs) >= 3).all()
     assert (label_map(probs, classes=3) == 0).all()
     assert trained.predict(image, (1.0, 1.0)).max() < 3
+
+
+def test_what_cannot_be_read_of_a_case_is_named(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*arguments: Any) -> Any:
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr("boundseg.training.steps.made", gone)
+    with pytest.raises(DatasetError) as error:
+        run(tiny(tiny_dataset, training={"batch_size": 2}), tmp_path / "run")
+    assert re.match(r"patient\d_\w+ slice \d, .*: what was prepared of it cannot be read: Input", str(error.value))
+    assert "Remove the folder prepared/ of the dataset" in str(error.value)

@@ -61,8 +61,12 @@ def of_log_probs(
         elsewhere: As in :func:`averaged`.
     """
     labels = labels.long()
-    nats = F.nll_loss(log_probs, labels, ignore_index=ignore, reduction="none")
-    return averaged(nats, labels != ignore, average, elsewhere)
+    there = labels != ignore
+    if torch.are_deterministic_algorithms_enabled():  # in which nll_loss has no form on GPUs
+        nats = -log_probs.gather(1, labels.where(there, 0).unsqueeze(1)).squeeze(1) * there
+    else:
+        nats = F.nll_loss(log_probs, labels, ignore_index=ignore, reduction="none")
+    return averaged(nats, there, average, elsewhere)
 
 
 def averaged(

@@ -14,6 +14,7 @@ from boundseg.data.batches import Batch, BatchOf, count_batches, made, named, or
 from boundseg.data.chunks import chunks_of_patches
 from boundseg.data.patches import Patches
 from boundseg.data.taught import Place, TaughtCase
+from boundseg.errors import DatasetError
 from boundseg.training.processes import Processes
 
 Places = Sequence[tuple[int, Place]]
@@ -104,7 +105,13 @@ class Steps:
         return [chunk for index, _ in places for chunk in patches(index)]
 
     def _made(self, places: Places) -> Batch:
-        return made(self.cases, self.of, places, self.volume_constraints)
+        try:
+            return made(self.cases, self.of, places, self.volume_constraints)
+        except (OSError, ValueError) as error:
+            raise DatasetError(
+                f"{', '.join(named(self.cases, places)[:4])}: what was prepared of it cannot be read: {error}",
+                remedy="Remove the folder prepared/ of the dataset: it is made again. Then go on with --resume.",
+            ) from error
 
     def _nothing(self, chunk: Maker) -> Batch:
         return nothing_of(chunk(), self.ignore)
