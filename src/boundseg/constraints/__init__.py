@@ -1,7 +1,7 @@
 """What may be asked of a prediction: pure tensors in, tensors out. Needs torch and nothing of the rest."""
 
 from boundseg.constraints.bounds import Bounds
-from boundseg.constraints.constraint import Constraint, Memo, Scope, Term
+from boundseg.constraints.constraint import Constraint, Memo, Scope
 from boundseg.constraints.descriptors import (
     SIZE_UNITS,
     BoundaryLength,
@@ -48,6 +48,7 @@ from boundseg.constraints.penalties import (
 from boundseg.constraints.quantities import QUANTITIES, Quantity, descriptor
 from boundseg.constraints.scale import Relative, Scale, Voxels
 from boundseg.constraints.slices import Slices
+from boundseg.constraints.term import Term
 from boundseg.constraints.totals import Totals
 
 __all__ = [
