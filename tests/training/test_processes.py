@@ -15,9 +15,14 @@ from boundseg.training.processes import Processes, start
 from boundseg.training.random_state import set_random_state
 from tests.ranks import on_two_ranks
 
-SLURM = {"SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"} | dict.fromkeys(
-    ("SLURM_NODEID", "SLURM_PROCID", "SLURM_LOCALID"), "0"
-)
+SLURM = {
+    "SLURM_JOB_NAME": "train",
+    "SLURM_NTASKS": "2",
+    "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_NODEID": "0",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
 
 
 def of_two(rank: int = 0) -> Processes:
