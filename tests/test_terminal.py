@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from boundseg.terminal import show_columns, show_facts, show_table
+from boundseg.terminal import is_first_process, show_columns, show_facts, show_table
 
 LONG = "/a/path/" + "of/many/parts/" * 30
 
@@ -32,3 +32,26 @@ def test_columns_of_numbers_are_set_right(capsys: pytest.CaptureFixture[str]) ->
     )
     show_columns("parts", rows, most=1)
     assert capsys.readouterr().out.endswith("… and 1 more (boundseg -v info)\n")
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "2", "LOCAL_RANK": "0"}, False),
+        ({"SLURM_PROCID": "1"}, False),
+        ({"LOCAL_RANK": "1"}, False),
+        # the second node of a training that no launcher has begun
+        ({"NODE_RANK": "1"}, False),
+        ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True),
+    ],
+)
+def test_one_of_several_processes_is_read(
+    environment: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() == first

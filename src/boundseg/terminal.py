@@ -16,8 +16,11 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 def is_first_process() -> bool:
     """Whether this is the one of several processes that people read; launchers number them in the environment."""
-    number = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
-    return number == "0"
+    number = next((os.environ[name] for name in ("RANK", "SLURM_PROCID") if name in os.environ), None)
+    if number is not None:
+        return number == "0"
+    # without a launcher, Fabric numbers the nodes, and the processes of each
+    return all(os.environ.get(name, "0") == "0" for name in ("NODE_RANK", "LOCAL_RANK"))
 
 
 class Verbosity:

@@ -193,6 +193,16 @@ def test_a_size_that_contradicts_itself_is_refused(size: dict[str, Any], fact: s
     assert message.startswith(f"supervision.0.constraints.0.size: {fact}")
 
 
+@pytest.mark.parametrize("chunk", [0, -1, 2.5, "a", True, [3, 3], [3, 3, 0], [3, 3, 3, 3]])
+def test_a_chunk_that_is_none_is_one_problem(chunk: Any) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Config.parse({"data": {"folder": "x", "batch": "volumes", "chunk": chunk}, "supervision": [{"labels": "full"}]})
+    (problem,) = refused.value.problems
+    assert problem.what == (
+        f"data.chunk: {chunk!r} is given: give a number of images, or three numbers, of a patch of a volume."
+    )
+
+
 @pytest.mark.parametrize("pair", [[None, 0], [0, None], [0, 0], [None, None]])
 def test_zero_is_a_bound_and_null_is_none(pair: list[float | None]) -> None:
     config = Config.parse(with_size(between=pair))

@@ -15,7 +15,7 @@ from boundseg.errors import ConfigError
 from boundseg.training.config import Config
 from boundseg.training.deterministic import deterministic
 
-from .cases import INDIVIDUAL, entry, tiny
+from .cases import INDIVIDUAL, VOLUME, entry, tiny
 from .test_loop import comparable, run, same_weights
 
 
@@ -117,3 +117,37 @@ def test_the_loop_reads_once_an_epoch_and_not_once_a_step(
             run(asked, tmp_path / f"{method}{batch_size}")
         counts.append(reads.count)
     assert counts[0] == counts[1] > 0
+
+
+def test_what_needs_a_whole_batch_is_refused_where_slices_are_remembered(tiny_dataset: Path, tmp_path: Path) -> None:
+    asked = tiny(
+        tiny_dataset, entry("seeds", constraints=[VOLUME]), data={"remember": True}, method={"name": "proposals"}
+    )
+    with pytest.raises(ConfigError, match=r"looks at a whole batch at once, and data.remember shows it parts"):
+        run(asked, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("chunk", "augment", "said"),
+    [
+        ([24, 24, 4], "mirror", "24x24x4 share voxels with the next one, at one end: they do not divide 24x24x6"),
+        ([16, 16, 6], "transpose", "16x16x6 share voxels"),
+        ([24, 24, 4], "transpose", None),
+        ([24, 24, 2], "mirror", None),
+    ],
+)
+def test_chunks_that_share_voxels_are_not_turned_round(
+    chunk: list[int], augment: str, said: str | None, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    asked = tiny(
+        tiny_dataset,
+        entry("seeds", cases="few", constraints=[VOLUME]),
+        data={"size": [24, 24, 6], "batch": "volumes", "chunk": chunk},
+        network={"name": "unet", "channels": [4, 8], "strides": [[2, 2, 1]]},
+        training={"augment": [augment], "epochs": 1},
+    )
+    if said is None:
+        run(asked, tmp_path / "run")
+        return
+    with pytest.raises(ConfigError, match=said):
+        run(asked, tmp_path / "run")

@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 import torch
 
+from boundseg.accumulate import Streaming
 from boundseg.data.batches import Batch
 from boundseg.errors import CheckpointError, RunError
+from boundseg.training import checkpoint as checkpoints
 from boundseg.training import session
 from boundseg.training.config import Config
 from boundseg.training.guard import Interruption
 from boundseg.training.loop import train
 from boundseg.training.run import Run
 
-from .cases import INDIVIDUAL, entry, tiny
+from .cases import INDIVIDUAL, VOLUME, entry, tiny
 from .test_loop import comparable, same_weights
 
 
@@ -193,3 +195,11 @@ def test_kill_9_at_twenty_random_moments_changes_nothing(tiny_dataset: Path, tmp
     assert kills >= 10
     assert comparable(Run.open(folder)) == comparable(unbroken)
     assert same_weights(Run.open(folder), unbroken)
+
+
+def test_what_is_remembered_of_other_slices_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:
+    asked = tiny(tiny_dataset, entry("seeds", constraints=[VOLUME]), data={"remember": True}, training={"epochs": 1})
+    trained = train(asked, tmp_path / "run", device="cpu", quiet=True)
+    found = trained.checkpoint("last")
+    with pytest.raises(CheckpointError, match=r"what is remembered of slices does not fit .* 30 rows, and here are 29"):
+        checkpoints.restore_memory(Streaming(29, 6), found, trained.folder, torch.device("cpu"))

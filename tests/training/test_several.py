@@ -145,6 +145,14 @@ def test_problems_of_all_configs_are_told_at_once_and_nothing_begins(
     assert not (tiny_dataset / "prepared").exists()
 
 
+def test_3d_networks_are_trained_side_by_side(write_config: WriteConfig, tmp_path: Path, fake: Fake) -> None:
+    """Their options have a number for each of three axes."""
+    network = {"name": "unet", "channels": [4, 8], "strides": [[2, 2, 1]]}
+    asked = {"data": {"size": [16, 16, 4], "batch": "patches"}, "network": network}
+    outcomes = several([write_config("one", **asked), write_config("two", **asked)], tmp_path / "runs")
+    assert [outcome.state for outcome in outcomes] == ["done", "done"]
+
+
 def test_names_and_folders_that_would_collide_are_refused(write_config: WriteConfig, tmp_path: Path) -> None:
     one, other, out = write_config("a"), write_config("deeper/a"), tmp_path / "runs"
     (problem,) = refused([one, other], out)

@@ -83,7 +83,8 @@ def train(
                 prepared=report.done,
             )
     except KeyboardInterrupt as interrupted:  # typer would end without a word
-        err.print(f"interrupted {interrupted}".strip())
+        if is_first_process():
+            err.print(f"interrupted {interrupted}".strip())
         raise typer.Exit(130) from None
     if not is_first_process():
         return

@@ -178,7 +178,7 @@ def require_grid(steps: Sequence[AugmentationConfig], size: Sequence[int]) -> No
             "take mirror, transpose, intensity and noise."
         )
     if of_name(steps, "transpose") and size[0] != size[1]:
-        raise ValueError(f"training.augment: transpose needs a square grid, and data.size is {tuple(size)}.")
+        raise ValueError(f"training.augment: transpose needs a square grid, and images are of {tuple(size)}.")
     if elastic := of_name(steps, "elastic"):
         try:
             elastic.built.cells(min(size))

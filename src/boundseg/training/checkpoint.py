@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from boundseg.accumulate import Streaming
 from boundseg.data import atomic
 from boundseg.errors import CheckpointError
 from boundseg.training.writing import os_error
@@ -156,6 +157,18 @@ def restore_multipliers(multipliers: nn.Module, checkpoint: Checkpoint, folder: 
             f"the multipliers do not fit the training: {str(error).splitlines()[-1].strip()}",
             str(folder),
             "Resume with the cases and the constraints that the run began with.",
+        ) from error
+
+
+def restore_memory(memory: Streaming, checkpoint: Checkpoint, folder: Path, device: torch.device) -> None:
+    """Puts back what was seen last; raises CheckpointError where it is of other slices."""
+    try:
+        memory.load_state_dict(checkpoint.memory, device)
+    except ValueError as error:
+        raise CheckpointError(
+            f"what is remembered of slices does not fit the training: {error}",
+            str(folder),
+            "Resume with the cases that the run began with.",
         ) from error
 
 

@@ -51,6 +51,14 @@ class DataConfig(Section):
     remember: bool = False
     complete: dict[str, Share] = Field(default_factory=dict)
 
+    @field_validator("chunk", mode="before")
+    @classmethod
+    def _images_or_a_patch(cls, value: Any) -> Any:
+        numbers = value if isinstance(value, (list, tuple)) and len(value) == 3 else [value]
+        if value is not None and not all(type(number) is int and number > 0 for number in numbers):
+            raise ValueError(f"{value!r} is given: give a number of images, or three numbers, of a patch of a volume.")
+        return value
+
     @field_validator("complete", mode="before")
     @classmethod
     def _list_means_no_loss(cls, value: Any) -> Any:
@@ -279,7 +287,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _augmentable(self) -> Config:
-        require_grid(self.training.augment, self.data.size)
+        require_grid(self.training.augment, self.data.window or self.data.size)
         return self
 
     @classmethod

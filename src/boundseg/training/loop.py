@@ -181,14 +181,14 @@ def _epochs(
                 session.step, images = number + 1, images + step.count
                 shown.step()
                 clock.lap("step")
-                if processes.agree(interruption.asked, number):
+                if processes.agree(interruption.asked, number, len(steps)):
                     session.save_step(run)
                     raise KeyboardInterrupt(f"in epoch {epoch}, saved; go on with --resume")
             stepped = clock.elapsed
             refusals.require_none(epoch, run)
-            processes.average(session.network)
+            session.average_statistics()
             row = {"epoch": float(epoch), "lr": lr, **means(merged(processes.gather(running.state())))}
-            row |= validate(engine.judged, teaching, engine.judged_by, dataset, processes, t)
+            row |= validate(engine.judged, teaching, engine.judged_by, dataset, processes, t, steps.chunk)
             clock.lap("validation")
             require_finite(row, run)
             best = progress.update(epoch, _score(row, config), settings.schedule.patience)

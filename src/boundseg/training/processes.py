@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from boundseg.accumulate import Ranks
-from boundseg.errors import InputError
+from boundseg.errors import ConfigError, InputError
 from boundseg.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ def start(device: str, devices: int | None, nodes: int, settings: TrainingConfig
         devices: Processes of each node; left out, what torchrun says, or one.
         nodes: How many there are.
         settings: For the precision.
+
+    Raises:
+        ConfigError: There are no such devices, or a launcher says otherwise.
     """
-    from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of every process
@@ -46,16 +48,32 @@ def start(device: str, devices: int | None, nodes: int, settings: TrainingConfig
     several = devices * nodes > 1
     together = DDPStrategy(**_without_buffers())
     if by_fabric_run:
-        return Fabric(strategy=together, precision=settings.precision)
-    fabric = Fabric(
+        return _launched(strategy=together, precision=settings.precision)
+    return _launched(
+        several,
         accelerator=device,
         strategy=together if several else "auto",
         devices=devices,
         num_nodes=nodes,
         precision=settings.precision,
     )
-    if several:
-        fabric.launch()
+
+
+def _launched(launch: bool = False, **asked: Any) -> Fabric:
+    """Fabric, whose refusals (more devices than there are, another number of tasks than SLURM's) are the user's."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        fabric = Fabric(**asked)
+        if launch:
+            fabric.launch()
+    except (ValueError, MisconfigurationException) as error:
+        raise ConfigError(
+            f"the devices that are asked for cannot be used: {' '.join(str(error).split())}",
+            "--device, --devices, --nodes",
+            "Ask for what there is, and let either the launcher or --devices say it.",
+        ) from error
     return fabric
 
 
@@ -117,7 +135,9 @@ class Processes:
         """The sum over all processes."""
         if self.count == 1:
             return tensor
-        return cast(Tensor, self.fabric.all_reduce(tensor.clone(), reduce_op="sum"))
+        total = tensor.clone()
+        dist.all_reduce(total)  # Fabric's own waits at a barrier first: on GPUs the host would wait in each step
+        return total
 
     def gather(self, mine: T) -> list[T]:
         """What each process has, in the order of their numbers."""
@@ -132,11 +152,18 @@ class Processes:
         if self.count > 1:
             self.fabric.barrier()
 
-    def agree(self, asked: bool, step: int) -> bool:
-        """Whether any of them asks; several wait for one another, and only at every tenth step."""
+    def agree(self, asked: bool, step: int, steps: int) -> bool:
+        """Whether any of them asks; several wait for one another, and only at every tenth step and an epoch's last.
+
+        Args:
+            asked: Whether this one does.
+            step: Which step of the epoch was taken, from 0.
+            steps: How many it has.
+        """
         if self.count == 1:
             return asked
-        return step % AGREE_EVERY == AGREE_EVERY - 1 and any(self.gather(asked))
+        due = step % AGREE_EVERY == AGREE_EVERY - 1 or step == steps - 1
+        return due and any(self.gather(asked))
 
     def average(self, network: nn.Module) -> None:
         """Brings running statistics together, as their mean; each process has seen other images."""

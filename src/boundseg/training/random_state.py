@@ -31,7 +31,9 @@ def set_random_state(saved: Mapping[str, Any], rank: int, count: int) -> None:
     cpu, *cuda = map(_state, of_all[rank])
     torch.set_rng_state(cpu)
     if cuda and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(cuda)
+        # on a machine with fewer GPUs, the states of the others are of no use
+        for index, state in zip(range(torch.cuda.device_count()), cuda, strict=False):
+            torch.cuda.set_rng_state(state, index)
 
 
 def _state(text: str) -> Tensor:

@@ -63,6 +63,15 @@ class Session:
             self.epoch, self.step = epoch, 0
             self.running.clear()
 
+    def average_statistics(self) -> None:
+        """Brings running statistics of several processes together, those of the average of the weights as well.
+
+        Each update is linear in them, so that it makes no difference how often this is done within an epoch.
+        """
+        self.processes.average(self.network)
+        if self.average is not None:
+            self.processes.average(self.average.module)
+
     def save_epoch(self, run: Run, best: bool) -> None:
         """At the end of an epoch."""
         if best and self.processes.first:
@@ -72,6 +81,7 @@ class Session:
 
     def save_step(self, run: Run) -> None:
         """Within an epoch, between two steps."""
+        self.average_statistics()
         running = merged(self.processes.gather(self.running.state()))
         self._save(run, {"epoch": self.epoch - 1, "step": self.step, "running": running})
 
@@ -111,7 +121,7 @@ class Session:
         # what all had added up until then is one's from now on
         self.running.restore(state.get("running", {}) if self.processes.first else {})
         if self.memory is not None:
-            self.memory.load_state_dict(last.memory, self.processes.fabric.device)
+            checkpoints.restore_memory(self.memory, last, run.folder, self.processes.fabric.device)
         set_random_state(state, self.processes.rank, self.processes.count)
 
 

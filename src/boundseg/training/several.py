@@ -220,7 +220,7 @@ def _require_trainable(config: Config) -> None:
     dataset = Dataset.open(config.data.folder)
     outputs = len(dataset.labels) + config.network.spare_outputs
     with torch.random.fork_rng(devices=[]):
-        build(config.network.name, len(dataset.channels), outputs, **config.network.options)
+        build(config.network.name, len(dataset.channels), outputs, config.data.grid.axes, **config.network.options)
     entries_of(config, dataset)
     dataset.cases_of(config.selection.cases)
     demands_of, _ = demands_of_entries(config, dataset)

@@ -24,6 +24,7 @@ def validate(
     dataset: Dataset,
     processes: Processes,
     t: float,
+    chunk: int | tuple[int, int, int] | None = None,
 ) -> dict[str, float]:
     """Means over the held-out cases, for a row of ``metrics.csv``; empty where there are none.
 
@@ -36,6 +37,7 @@ def validate(
 
     Args:
         t: The steepness of log-barriers.
+        chunk: How many slices the network sees at once, where training does not see a volume's either; None: all.
     """
     if not teaching.validation:
         return {}
@@ -46,7 +48,12 @@ def validate(
     held_out = list(zip(teaching.validation, order(teaching.validation, "volumes", 1), strict=True))
     for case, places in processes.share(held_out):
         batch = made(teaching.validation, "volumes", places, teaching.volume_constraints).to(device)
-        logits = network(batch.images) if teaching.window is None else slide(network, batch.images, teaching.window)
+        if teaching.window is not None:
+            logits = slide(network, batch.images, teaching.window)
+        elif isinstance(chunk, int):
+            logits = torch.cat([network(batch.images[at : at + chunk]) for at in range(0, len(batch.images), chunk)])
+        else:
+            logits = network(batch.images)
         running.add(objective(logits, batch.labels, batch.bounds, batch.frame, batch.volumes, t=t, images=batch.images))
         of_classes: dict[str, Tensor] = {}
         if bounds_sizes:
