@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boundseg.constraints import BoundaryLength, Centroid, Constraint, Descriptor, Intensity, Size, Spread
+from boundseg.constraints import BoundaryLength, Bounds, Centroid, Constraint, Descriptor, Intensity, Size, Spread
 from boundseg.data.batches import collate
 from boundseg.data.chunks import chunks_of_patches, chunks_of_slices
 from boundseg.data.patches import CORNER, cut
@@ -87,6 +87,26 @@ def test_sums_over_patches_are_those_of_the_volume(
     chunks = [chunk() for chunk in chunks_of_patches([case], 0, VOLUME_CONSTRAINTS, size, IGNORE, overlap)]
     whole = cut([case], [(0, CORNER)], VOLUME_CONSTRAINTS)
     torch.testing.assert_close(summed(MEASURED[name], chunks), summed(MEASURED[name], [whole]), rtol=1e-5, atol=1e-4)
+
+
+@given(sizes, st.tuples(*[st.integers(2, 8)] * 3))
+@settings(max_examples=15)
+def test_a_volume_in_patches_is_priced_as_the_volume(shape: tuple[int, int, int], size: tuple[int, int, int]) -> None:
+    # by the voxels of an image: of the whole one, however it was cut, and wherever there is nothing but padding
+    constraint = Constraint("size", Size("mL"), ((1,),), "volume")
+    case = taught(shape, Grid(size, patches=True))
+    terms = []
+    for batches in (
+        [chunk() for chunk in chunks_of_patches([case], 0, VOLUME_CONSTRAINTS, size, IGNORE)],
+        [cut([case], [(0, CORNER)], VOLUME_CONSTRAINTS)],
+    ):
+        parts = [constraint.totals(field(batch), batch.frame).grouped(batch.volumes) for batch in batches]
+        whole = parts[0]
+        for part in parts[1:]:
+            whole = whole + part
+        terms.append(constraint.price(whole, Bounds.at_most(torch.zeros(1, 1)), batches[0].volumes.parts))
+    for ours, theirs in ((terms[0].cost, terms[1].cost), (terms[0].tolerance, terms[1].tolerance)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(set(MEASURED) - {"surface"}))

@@ -75,7 +75,7 @@ def test_a_finished_run(trained: Run) -> None:
         f"epoch {found.best_epoch}, selected by weak: objective {objective:.4g} on validation, the lowest"
     )
     assert f"{last['waiting']:.1%} of the time waiting for data (epoch 1)" in facts["speed"]
-    assert list(found.tables()) == ["parts of the objective, epoch 1", "over the epochs"]
+    assert list(found.tables()) == ["parts of the objective, epoch 1", "over the epochs", "time"]
     for key, value in (("run", trained.environment["started"]), ("with", torch.__version__), ("on", "accelerator")):
         assert value in facts[key]
 

@@ -85,7 +85,7 @@ def test_a_process_that_has_nothing_takes_part_and_what_is_wrong_is_said_once(
 @pytest.mark.skipif(os.name != "posix", reason="processes are found by the shell")
 def test_a_lost_process_ends_the_training_which_goes_on_to_the_same_result(tiny_dataset: Path, tmp_path: Path) -> None:
     # with the average of the weights, each process judges its cases by statistics that must be those of all
-    asked = volumes(tiny_dataset, epochs=15, augment=["mirror", {"noise": 0.1}], weight_average=0.9)
+    asked = volumes(tiny_dataset, epochs=8, augment=["mirror", {"noise": 0.1}], weight_average=0.9)
     asked = asked.model_copy(update={"network": asked.network.model_copy(update={"norm": "batch"})})
     folder = tmp_path / "lost"
     line = command(asked, folder, "--devices", "2")

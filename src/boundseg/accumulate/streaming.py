@@ -138,7 +138,7 @@ class Streaming:
                 regions, sums, values = tensor.tolist()
                 one = state[f"last: {name}"].new_zeros(1, device=device)
                 cut = one.new_zeros(1, values)
-                self._like[name] = Totals(one.new_zeros(1, regions, sums), one, one, cut, one)
+                self._like[name] = Totals(one.new_zeros(1, regions, sums), one, one, one, one, cut, one)
             elif kind in ("last", "whole"):
                 {"last": self._last, "whole": self._whole}[kind][name] = tensor
             elif kind == "fresh":

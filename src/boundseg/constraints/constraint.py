@@ -184,7 +184,7 @@ class Constraint:
                 regions = regions.to(exact)  # quotients: a mean's gradient is a small difference of large numbers
             memo[key] = self.descriptor, self.descriptor.sums(regions, own).to(exact)
         each = Groups.each(len(probs), probs.device)
-        return self._seen(memo[key][1], frame, each, probs[0, 0].numel())
+        return self._seen(memo[key][1], frame, each, frame.owned(probs[0, 0]).numel())
 
     def price(self, totals: Totals, bounds: Bounds, parts: Int[Tensor, " G"], t: float | Tensor = 5.0) -> Term:
         """Prices totals, which may come from several chunks, batches or processes.
@@ -206,7 +206,9 @@ class Constraint:
         declared = needs(self.penalty)
         # a group without voxels has no scale; its bounds are unknown, and what is unknown costs 0 and not 0 / 0
         per_voxel = tolerance.where(tolerance > 0, 1)
-        pixels = _like((totals.voxels / totals.images.clamp(min=1)).clamp(min=1).unsqueeze(1), value)
+        # of an image as a whole: pieces of one, which are a divided volume of a 3D network, are put together
+        tiny = torch.finfo(totals.uncut.dtype).tiny
+        pixels = _like((totals.voxels / totals.uncut.clamp(min=tiny)).clamp(min=1).unsqueeze(1), value)
         scale = resolve(self._scale, declared.power, value, bounds, pixels, per_voxel)
         options: dict[str, Any] = {"t": t} if declared.barrier else {}
         unit = scale if declared.power == 1 else scale**0.5
@@ -252,13 +254,16 @@ class Constraint:
     def _seen(self, sums: Tensor, frame: Frame, groups: Groups, pixels: int) -> Totals:
         """Beside sums of groups, what was seen to get them."""
         one = torch.ones(len(groups.index), dtype=sums.dtype, device=sums.device)
-        images = groups.add(one)
+        piece = one if frame.piece is None else frame.piece.to(one.dtype)
+        holding = (frame.weight.flatten(1) > 0).any(1).to(one.dtype)
         return Totals(
             sums,
-            images,
-            images * pixels,
+            groups.add(one),
+            groups.add(piece),
+            groups.add(holding),
+            groups.add(one * pixels),
             groups.add(self._cut(frame, one)),
-            groups.add(self._amount(frame, pixels).to(sums.dtype)) if self.descriptor.traits.counts else 0 * images,
+            groups.add(self._amount(frame, pixels).to(one.dtype) if self.descriptor.traits.counts else 0 * one),
         )
 
     def _cut(self, frame: Frame, one: Tensor) -> Float[Tensor, "B values"]:
@@ -278,7 +283,7 @@ class Constraint:
         traits = self.descriptor.traits
         if not traits.counts:
             return value.new_zeros(())
-        mean = totals.amount / totals.images.clamp(min=1) if traits.grows else 1 / totals.amount
+        mean = totals.amount / totals.holding.clamp(min=1) if traits.grows else 1 / totals.amount
         return _like(torch.nan_to_num(mean, posinf=0.0).unsqueeze(1), value)
 
     def _require_bounds_for(self, value: Tensor, bounds: Bounds) -> None:

@@ -53,6 +53,8 @@ class Frame:
             its digits where it lies near the region's own centre; :meth:`Constraint.measure` fills it in.
         slices: Of 3D predictions, which slices of them are slices of the case. Given, a constraint of scope ``slice``
             measures each of these; left out, each prediction.
+        piece: Which share of an image each one is, where images of three axes were cut into pieces that make them up;
+            None: they are whole.
     """
 
     weight: Float[Tensor, "B *#space"]
@@ -64,6 +66,7 @@ class Frame:
     halo: tuple[int, ...] = ()
     centre: Float[Tensor, "B R n"] | None = None
     slices: Slices | None = None
+    piece: Float[Tensor, " B"] | None = None
 
     @classmethod
     def plain(cls, batch: int, space_dims: int, device: torch.device | None = None) -> Frame:

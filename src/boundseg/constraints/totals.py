@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +23,8 @@ class Totals:
     Attributes:
         sums: The descriptor's.
         images: How many images there are.
+        uncut: Likewise, where of an image that was cut into pieces each counts as its share.
+        holding: How many of them hold any of the case, and not padding alone.
         voxels: Of all of them, padding included.
         cut: For each value, how many images do not show all of its regions.
         amount: What all images say of how much one voxel adds to the value: added up where values grow; of a share
@@ -31,6 +33,8 @@ class Totals:
 
     sums: Float[Tensor, "G R S"]
     images: Float[Tensor, " G"]
+    uncut: Float[Tensor, " G"]
+    holding: Float[Tensor, " G"]
     voxels: Float[Tensor, " G"]
     cut: Float[Tensor, "G values"]
     amount: Float[Tensor, " G"]
@@ -65,7 +69,7 @@ class Totals:
         """The same numbers, with sums whose gradient is multiplied: see :class:`~boundseg.losses.Elsewhere`."""
         constant = self.sums.detach()
         moved = constant + gain[:, None, None] * (self.sums - constant)
-        return Totals(moved, self.images, self.voxels, self.cut, self.amount)
+        return replace(self, sums=moved)
 
     def packed(self) -> Float[Tensor, "G width"]:
         """All columns side by side."""

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 
+import torch
+
 from boundseg.constraints import Groups, Slices
 from boundseg.data.batches import collate
 from boundseg.data.patches import Size, cut, grid_of
@@ -117,7 +119,7 @@ def _chunk(
     batch = replace(
         batch,
         labels=labels,
-        frame=replace(frame, halo=halo if any(halo) else (), whole=whole),
+        frame=replace(frame, halo=halo if any(halo) else (), whole=whole, piece=torch.tensor([1 / parts])),
         volumes=Groups.by_name([case.prepared.case], {case.prepared.case: parts}),
     )
     return batch if frame.slices is None else _own_slices(batch, frame.slices, halo, volume_constraints)

@@ -74,7 +74,7 @@ def train(
     processes = Processes(start(device, devices, nodes, config.training))
     quiet = quiet or not processes.first
     # what is refused is refused before minutes of preparation, and leaves no run folder behind
-    old = processes.in_turn(lambda: begun(folder, config)) if resume else None
+    old = processes.in_turn(lambda: begun(folder, config) if processes.first else Run.open(folder)) if resume else None
     dataset = Dataset.open(config.data.folder)
     seed_everything(config.seed, verbose=False)
     outputs = len(dataset.labels) + config.network.spare_outputs
