@@ -1,0 +1,209 @@
+"""Label maps from drawing tools to a weak label set: what was drawn becomes labels, what was not becomes ignore."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from jaxtyping import Integer
+
+from boundseg.data import volume_io
+from boundseg.data.dataset import Dataset
+from boundseg.data.same_grid import placing
+from boundseg.errors import DatasetError, InputError, Problem, VolumeError
+from boundseg.nearest import did_you_mean
+
+IGNORE = "ignore"
+NAMES = "{case}"
+
+
+@dataclass
+class Drawn:
+    """What a folder of drawings held.
+
+    Attributes:
+        voxels: Labelled voxels of each class, the background among them.
+        cases: Cases in which each is drawn.
+        total: Voxels of all images that were drawn in.
+        turned: Cases whose axes were brought onto the image's.
+        placed: Cases whose drawing covers a part of the image.
+        empty: Cases in which nothing was drawn.
+        unused: Values of the map that no drawing holds.
+    """
+
+    voxels: dict[str, int] = field(default_factory=dict)
+    cases: dict[str, int] = field(default_factory=dict)
+    total: int = 0
+    turned: list[str] = field(default_factory=list)
+    placed: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    unused: list[int] = field(default_factory=list)
+
+
+def parse_meaning(texts: Sequence[str], dataset: Dataset) -> dict[int, str]:
+    """What was drawn with which value, from texts such as ``1=LV,2=background``; 0 means ignore unless it is named.
+
+    Raises:
+        DatasetError: A part is no ``VALUE=LABEL``, a value is named twice, or a label is none of the dataset's; all
+            of it is listed.
+    """
+    known = [*dataset.labels, IGNORE]
+    meaning: dict[int, str] = {}
+    problems = []
+    for part in (part.strip() for text in texts for part in text.split(",")):
+        value, _, label = (piece.strip() for piece in part.partition("="))
+        if not value.isdecimal() or not label:
+            remedy = 'Give --map "1=LV,2=background": drawn value, then the label that it means.'
+            problems.append(Problem(f"--map: {part!r} is no VALUE=LABEL.", "", remedy))
+            continue
+        if label not in known:
+            fact = f"--map: {label!r} is no label{did_you_mean(label, known)}"
+            where = str(dataset.folder / "dataset.json")
+            problems.append(Problem(fact, where, f"The labels are: {', '.join(known)}."))
+        if meaning.setdefault(int(value), label) != label:
+            fact = f"--map: {value} means both {meaning[int(value)]!r} and {label!r}."
+            problems.append(Problem(fact, "", "Keep one of them."))
+    if not problems and all(label == IGNORE for label in meaning.values()):
+        problems.append(Problem("--map: no value means a class.", "", 'Give --map "1=LV,2=background".'))
+    if problems:
+        raise DatasetError.of(problems)
+    return {0: IGNORE} | meaning
+
+
+def convert_drawings(
+    folder: Path,
+    dataset: Dataset,
+    name: str,
+    meaning: Mapping[int, str],
+    names: str = NAMES,
+    report: Callable[[str], None] = lambda case: None,
+) -> Drawn:
+    """Writes ``labelsTr_NAME`` from label maps (ITK-SNAP, 3D Slicer, napari, …); all of them, or none.
+
+    A drawing's voxels must be voxels of the case's image. Axes in another order or direction, and boxes cut from the
+    image, are brought onto its grid, see :func:`boundseg.data.same_grid.placing`.
+
+    Args:
+        folder: Of the drawings, one file a case: NIfTI, NRRD (also ``.seg.nrrd``), MetaImage.
+        dataset: The dataset; a set of that name is replaced case by case.
+        name: Of the label set.
+        meaning: Drawn values to labels of the dataset or ``ignore``, see :func:`parse_meaning`.
+        names: How the files are called, without their ending.
+        report: Told of each case.
+
+    Raises:
+        InputError: A file is of no training case, cannot be read, lies on another grid, or holds a value that has no
+            meaning; every such problem is listed, and nothing is written.
+    """
+    if name == "full" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        fact = f"a weak label set cannot be called {name!r}."
+        raise DatasetError(fact, remedy="Choose another --name, of letters, digits, _ and -.")
+    target = dataset.label_path("", name).parent
+    if folder.resolve() == target.resolve():
+        raise DatasetError("the drawings lie where the labels go.", str(folder), "Move the drawings elsewhere.")
+    paths, problems = _match(folder, dataset, names)
+    values = {value: dataset.ignore if to == IGNORE else dataset.labels[to] for value, to in meaning.items()}
+    drawn, seen = Drawn(dict.fromkeys(dataset.labels, 0), dict.fromkeys(dataset.labels, 0)), set[int]()
+    with TemporaryDirectory(prefix=".drawings", dir=dataset.folder) as temporary:
+        for case, path in paths.items():
+            report(case)
+            try:
+                image = volume_io.read(dataset.image_paths(case)[0])
+                labels = _labels(case, path, image, values, dataset.ignore, drawn, seen)
+            except InputError as error:
+                problems += error.problems
+                continue
+            volume_io.write(Path(temporary) / f"{case}{dataset.file_ending}", labels, image)
+            _count(case, labels, dataset, drawn)
+        if problems:
+            raise DatasetError.of(dict.fromkeys(problems))
+        target.mkdir(exist_ok=True)
+        for written in sorted(Path(temporary).iterdir()):
+            written.replace(target / written.name)
+    drawn.unused = sorted(value for value in meaning if value and value not in seen)
+    return drawn
+
+
+def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path], list[Problem]]:
+    """The drawing of each case, and the files that are of none."""
+    if names.count(NAMES) != 1:
+        raise DatasetError(
+            f"--files {names!r} does not say where the case stands.", remedy="Give --files '{case}-label'."
+        )
+    found = sorted(path for path in folder.glob("*") if volume_io.ending(path) and not path.name.startswith("."))
+    if not found:
+        raise DatasetError(
+            f"{folder} holds no drawing.", remedy=f"Give a folder of label maps ({', '.join(volume_io.ENDINGS)})."
+        )
+    before, _, after = names.partition(NAMES)
+    paths: dict[str, Path] = {}
+    problems = []
+    for path in found:
+        stem = volume_io.stem(path).removesuffix(".seg")
+        case = stem[len(before) : len(stem) - len(after)]
+        where = str(folder)
+        if stem != f"{before}{case}{after}" or case not in dataset.cases:
+            near = did_you_mean(case, dataset.cases)
+            remedy = "Rename it to CASE, or say how files are called: --files '{case}-label'."
+            problems.append(Problem(f"{path.name} is of no case of {dataset.folder}{near}", where, remedy))
+        elif case not in dataset.training_cases:
+            fact = f"{path.name} is of {case}, a test case, which teaches nothing."
+            problems.append(Problem(fact, where, "Move the drawing elsewhere, or the image to imagesTr."))
+        elif case in paths:
+            fact = f"{path.name} and {paths[case].name} are both of {case}."
+            problems.append(Problem(fact, where, "Keep one of them."))
+        else:
+            paths[case] = path
+    return paths, problems
+
+
+def _labels(
+    case: str,
+    path: Path,
+    image: volume_io.Volume,
+    values: Mapping[int, int],
+    ignore: int,
+    drawn: Drawn,
+    seen: set[int],
+) -> Integer[np.ndarray, "X Y Z"]:
+    volume = volume_io.read(path)
+    problems: list[Problem] = []
+    held = np.unique(volume.array)
+    whole = [int(value) for value in held if np.isfinite(value) and value == np.rint(value)]
+    if len(whole) < len(held):
+        remedy = "Save a label map, not an image or probabilities."
+        problems.append(Problem(f"{path.name} holds values that are no whole numbers.", str(path.parent), remedy))
+    elif unknown := [value for value in whole if value not in values]:
+        fact = f"{path.name} holds the values {unknown[:6]}, of which --map says nothing."
+        named = ", ".join(f"{value}=ignore" for value in unknown[:6])
+        remedy = f'Say what they mean; --map "…,{named}" passes over them.'
+        problems.append(Problem(fact, str(path.parent), remedy))
+    seen.update(whole)
+    try:
+        place = placing(path, volume, image)
+    except VolumeError as error:
+        problems += error.problems
+    if problems:
+        raise VolumeError.of(problems)
+    labels = np.full(volume.array.shape, ignore, np.uint8)
+    for value in whole:
+        labels[volume.array == value] = values[value]
+    if place.moves_axes:
+        drawn.turned.append(case)
+    if volume.array.size < image.array.size:
+        drawn.placed.append(case)
+    return place(labels, image.array.shape, ignore)
+
+
+def _count(case: str, labels: np.ndarray, dataset: Dataset, drawn: Drawn) -> None:
+    drawn.total += labels.size
+    for label, value in dataset.labels.items():
+        voxels = int((labels == value).sum())
+        drawn.voxels[label] += voxels
+        drawn.cases[label] += voxels > 0
+    if (labels == dataset.ignore).all():
+        drawn.empty.append(case)
