@@ -37,7 +37,7 @@ def test_drawings_become_the_labels_that_a_training_takes(
     assert "brought onto" not in shown
     for path in (tiny_dataset / "labelsTr_seeds").iterdir():
         assert np.array_equal(voxels(tiny_dataset / "labelsTr_drawn" / path.name), voxels(path))
-    assert ok(boundseg(*arguments, "--map", "5=background")).out.endswith("values of --map that no drawing holds: 5\n")
+    assert ok(boundseg(*arguments, "--map", "5=background")).out.endswith("of --map, held by no drawing: 5\n")
     assert "no problem found" in ok(boundseg("check", tiny_dataset)).out
     ok(boundseg("train", config(tmp_path, tiny_dataset, "drawn"), "--out", tmp_path / "run", *TRAIN))
 

@@ -29,7 +29,10 @@ def convert(
     name: Annotated[str, typer.Option(help="For labels: of the label set.")] = "",
     meaning: Annotated[
         list[str] | None,
-        typer.Option("--map", help="For labels: what drawn values mean, as 1=LV,2=background; 0 is ignore by itself."),
+        typer.Option(
+            "--map",
+            help="For labels: what was drawn, as 1=LV,2=background (values, or segments of 3D Slicer); 0 is ignore.",
+        ),
     ] = None,
     files: Annotated[
         str, typer.Option(help="For labels: how files are called, as {case}-label. Default: {case}.")
@@ -79,7 +82,7 @@ def convert_labels(folder: Path, dataset: Path, name: str, meaning: list[str], f
         "axes brought onto those of the image": drawn.turned,
         "drawings that cover a part of the image, ignore elsewhere": drawn.placed,
         "nothing drawn": drawn.empty,
-        "values of --map that no drawing holds": [str(value) for value in drawn.unused],
+        "of --map, held by no drawing": [str(value) for value in drawn.unused],
     }
     for fact, found in told.items():
         if found:

@@ -14,6 +14,7 @@ from jaxtyping import Integer
 from boundseg.data import volume_io
 from boundseg.data.dataset import Dataset
 from boundseg.data.same_grid import placing
+from boundseg.data.segments import SUFFIX, segment_names
 from boundseg.errors import DatasetError, InputError, Problem, VolumeError
 from boundseg.nearest import did_you_mean
 
@@ -32,7 +33,7 @@ class Drawn:
         turned: Cases whose axes were brought onto the image's.
         placed: Cases whose drawing covers a part of the image.
         empty: Cases in which nothing was drawn.
-        unused: Values of the map that no drawing holds.
+        unused: Values and names of the map that no drawing holds.
     """
 
     voxels: dict[str, int] = field(default_factory=dict)
@@ -41,44 +42,50 @@ class Drawn:
     turned: list[str] = field(default_factory=list)
     placed: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
-    unused: list[int] = field(default_factory=list)
+    unused: list[Drawing] = field(default_factory=list)
 
 
-def parse_meaning(texts: Sequence[str], dataset: Dataset) -> dict[int, str]:
+Drawing = int | str  # what was drawn: the value of its voxels, or the name of a segment in 3D Slicer
+
+
+def parse_meaning(texts: Sequence[str], dataset: Dataset) -> dict[Drawing, str]:
     """What was drawn with which value, from texts such as ``1=LV,2=background``; 0 means ignore unless it is named.
 
+    Segments of 3D Slicer may be named instead, as ``ventricle=LV``: their values follow the order of drawing.
+
     Raises:
-        DatasetError: A part is no ``VALUE=LABEL``, a value is named twice, or a label is none of the dataset's; all
+        DatasetError: A part is no ``DRAWN=LABEL``, a value is named twice, or a label is none of the dataset's; all
             of it is listed.
     """
     known = [*dataset.labels, IGNORE]
-    meaning: dict[int, str] = {}
+    meaning: dict[Drawing, str] = {}
     problems = []
     for part in (part.strip() for text in texts for part in text.split(",")):
-        value, _, label = (piece.strip() for piece in part.partition("="))
-        if not value.isdecimal() or not label:
+        value, _, label = (piece.strip() for piece in part.rpartition("="))
+        if not value or not label:
             remedy = 'Give --map "1=LV,2=background": drawn value, then the label that it means.'
-            problems.append(Problem(f"--map: {part!r} is no VALUE=LABEL.", "", remedy))
+            problems.append(Problem(f"--map: {part!r} is no DRAWN=LABEL.", "", remedy))
             continue
+        drawn: Drawing = int(value) if value.isdecimal() else value
         if label not in known:
             fact = f"--map: {label!r} is no label{did_you_mean(label, known)}"
             where = str(dataset.folder / "dataset.json")
             problems.append(Problem(fact, where, f"The labels are: {', '.join(known)}."))
-        if meaning.setdefault(int(value), label) != label:
-            fact = f"--map: {value} means both {meaning[int(value)]!r} and {label!r}."
+        if meaning.setdefault(drawn, label) != label:
+            fact = f"--map: {value} means both {meaning[drawn]!r} and {label!r}."
             problems.append(Problem(fact, "", "Keep one of them."))
     if not problems and all(label == IGNORE for label in meaning.values()):
         problems.append(Problem("--map: no value means a class.", "", 'Give --map "1=LV,2=background".'))
     if problems:
         raise DatasetError.of(problems)
-    return {0: IGNORE} | meaning
+    return {0: IGNORE, **meaning}
 
 
 def convert_drawings(
     folder: Path,
     dataset: Dataset,
     name: str,
-    meaning: Mapping[int, str],
+    meaning: Mapping[Drawing, str],
     names: str = NAMES,
     report: Callable[[str], None] = lambda case: None,
 ) -> Drawn:
@@ -107,7 +114,7 @@ def convert_drawings(
         raise DatasetError("the drawings lie where the labels go.", str(folder), "Move the drawings elsewhere.")
     paths, problems = _match(folder, dataset, names)
     values = {value: dataset.ignore if to == IGNORE else dataset.labels[to] for value, to in meaning.items()}
-    drawn, seen = Drawn(dict.fromkeys(dataset.labels, 0), dict.fromkeys(dataset.labels, 0)), set[int]()
+    drawn, seen = Drawn(dict.fromkeys(dataset.labels, 0), dict.fromkeys(dataset.labels, 0)), set[Drawing]()
     with TemporaryDirectory(prefix=".drawings", dir=dataset.folder) as temporary:
         for case, path in paths.items():
             report(case)
@@ -124,7 +131,7 @@ def convert_drawings(
         target.mkdir(exist_ok=True)
         for written in sorted(Path(temporary).iterdir()):
             written.replace(target / written.name)
-    drawn.unused = sorted(value for value in meaning if value and value not in seen)
+    drawn.unused = [value for value in meaning if value != 0 and value not in seen]
     return drawn
 
 
@@ -143,7 +150,7 @@ def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path],
     paths: dict[str, Path] = {}
     problems = []
     for path in found:
-        stem = volume_io.stem(path).removesuffix(".seg")
+        stem = volume_io.stem(path).removesuffix(SUFFIX)
         case = stem[len(before) : len(stem) - len(after)]
         where = str(folder)
         if stem != f"{before}{case}{after}" or case not in dataset.cases:
@@ -165,24 +172,30 @@ def _labels(
     case: str,
     path: Path,
     image: volume_io.Volume,
-    values: Mapping[int, int],
+    values: Mapping[Drawing, int],
     ignore: int,
     drawn: Drawn,
-    seen: set[int],
+    seen: set[Drawing],
 ) -> Integer[np.ndarray, "X Y Z"]:
+    names = segment_names(path)
     volume = volume_io.read(path)
     problems: list[Problem] = []
     held = np.unique(volume.array)
     whole = [int(value) for value in held if np.isfinite(value) and value == np.rint(value)]
+    # a segment's name says more than its value
+    meant = {value: names[value] if names.get(value) in values else value for value in whole}
     if len(whole) < len(held):
         remedy = "Save a label map, not an image or probabilities."
         problems.append(Problem(f"{path.name} holds values that are no whole numbers.", str(path.parent), remedy))
-    elif unknown := [value for value in whole if value not in values]:
-        fact = f"{path.name} holds the values {unknown[:6]}, of which --map says nothing."
-        named = ", ".join(f"{value}=ignore" for value in unknown[:6])
-        remedy = f'Say what they mean; --map "…,{named}" passes over them.'
-        problems.append(Problem(fact, str(path.parent), remedy))
-    seen.update(whole)
+    elif unknown := [value for value in whole if meant[value] not in values][:6]:
+        shown = ", ".join(f"{value} ({names[value]!r})" if value in names else f"{value}" for value in unknown)
+        passed = ",".join(f"{names.get(value, value)}=ignore" for value in unknown)
+        remedy = f'Say what it means; --map "…,{passed}" passes over it.'
+        problems.append(Problem(f"{path.name} holds {shown}, of which --map says nothing.", str(path.parent), remedy))
+    seen.update(meant.values())
+    if path.name.lower().endswith(f"{SUFFIX}.nrrd") and volume.array.size == 1 and not volume.array.any():
+        # an empty segmentation of 3D Slicer: one voxel, wherever it lies
+        return np.full(image.array.shape, ignore, np.uint8)
     try:
         place = placing(path, volume, image)
     except VolumeError as error:
@@ -191,12 +204,19 @@ def _labels(
         raise VolumeError.of(problems)
     labels = np.full(volume.array.shape, ignore, np.uint8)
     for value in whole:
-        labels[volume.array == value] = values[value]
+        labels[volume.array == value] = values[meant[value]]
+    placed = place(labels, image.array.shape, ignore)
+    if outside := int((labels != ignore).sum() - (placed != ignore).sum()):
+        raise VolumeError(
+            f"{path.name} has {outside} labelled voxels outside of its image.",
+            str(path.parent),
+            "Is it of this case? Draw on the image of the dataset.",
+        )
     if place.moves_axes:
         drawn.turned.append(case)
     if volume.array.size < image.array.size:
         drawn.placed.append(case)
-    return place(labels, image.array.shape, ignore)
+    return placed
 
 
 def _count(case: str, labels: np.ndarray, dataset: Dataset, drawn: Drawn) -> None:

@@ -22,7 +22,7 @@ class Placing:
     Attributes:
         axes: The volume's axis for each axis of the grid.
         flipped: Which of the grid's axes the volume has the other way round.
-        start: The first voxel of the grid that the volume covers.
+        start: The first voxel that the volume covers, counted in the grid; below 0 where it reaches beyond.
     """
 
     axes: tuple[int, int, int]
@@ -37,12 +37,16 @@ class Placing:
     def __call__(
         self, array: Shaped[np.ndarray, "A B C"], shape: tuple[int, ...], fill: int
     ) -> Shaped[np.ndarray, "X Y Z"]:
-        """The voxels on the grid of that shape, ``fill`` where the volume does not reach."""
+        """The voxels on the grid of that shape, ``fill`` where the volume does not reach; others are cut off."""
         turned = array.transpose(self.axes)
         turned = np.flip(turned, tuple(axis for axis in range(3) if self.flipped[axis]))
         placed = np.full(shape, fill, array.dtype)
-        box = tuple(slice(first, first + n) for first, n in zip(self.start, turned.shape, strict=True))
-        placed[box] = turned
+        ends = [first + n for first, n in zip(self.start, turned.shape, strict=True)]
+        inside = [(max(first, 0), min(end, n)) for first, end, n in zip(self.start, ends, shape, strict=True)]
+        if all(first < end for first, end in inside):
+            here = tuple(slice(first, end) for first, end in inside)
+            there = tuple(slice(first - s, end - s) for (first, end), s in zip(inside, self.start, strict=True))
+            placed[here] = turned[there]
         return placed
 
 
@@ -50,11 +54,11 @@ def placing(path: Path, volume: Volume, image: Volume) -> Placing:
     """How a volume lies in the grid of an image, if its voxels are voxels of the image.
 
     Axes may be permuted and flipped (an LPS file of an RAS scan, a tool that stores slices first), and the volume may
-    be a box cut from the image (3D Slicer crops what it saves). Every corner lies within a tenth of a voxel of where
-    the image has it.
+    be a box cut from the image, or reach beyond it (3D Slicer saves the box in which it segments). Every corner lies
+    within a tenth of a voxel of where the image's grid has it.
 
     Raises:
-        VolumeError: Spacing, direction or origin differ otherwise, or the volume reaches beyond the image.
+        VolumeError: Spacing, direction or origin differ otherwise.
     """
     remedy = "Draw on the image of the dataset, or resample the drawing onto its grid (nearest neighbour)."
     where = str(path.parent)
@@ -79,15 +83,7 @@ def placing(path: Path, volume: Volume, image: Volume) -> Placing:
             where,
             f"{remedy} If the voxels agree, copy the image's header.",
         )
-    reached = (exact @ corners)[:3]
-    first, last = reached.min(1).astype(int), reached.max(1).astype(int)
-    if (first < 0).any() or (last >= image.array.shape).any():
-        raise VolumeError(
-            f"{path.name} covers the voxels {first.tolist()} to {last.tolist()} of its image, which has the shape "
-            f"{list(image.array.shape)}.",
-            where,
-            remedy,
-        )
+    first = (exact @ corners)[:3].min(1).astype(int)
     axes = tuple(int(axis) for axis in np.abs(turn).argmax(1))
     flipped = tuple(bool(direction < 0) for direction in turn.sum(1))
     return Placing((axes[0], axes[1], axes[2]), (flipped[0], flipped[1], flipped[2]), (*first.tolist(),))
