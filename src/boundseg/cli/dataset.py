@@ -9,7 +9,7 @@ import typer
 
 from boundseg.cli.options import Cases, Classes, Folder, Size, named_cases, open_dataset, require
 from boundseg.errors import InputError
-from boundseg.terminal import Verbosity, out, show_table, status
+from boundseg.terminal import Verbosity, out, show_lists, show_table, status
 
 
 def convert(
@@ -84,9 +84,7 @@ def convert_labels(folder: Path, dataset: Path, name: str, meaning: list[str], f
         "nothing drawn": drawn.empty,
         "of --map, held by no drawing": [str(value) for value in drawn.unused],
     }
-    for fact, found in told.items():
-        if found:
-            out.print(f"{fact}: {', '.join(found)}")
+    show_lists(told)
 
 
 def check(dataset: Folder) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from boundseg.cli.options import Cases, Classes, Folder, Size, named_cases, open_dataset, require
-from boundseg.terminal import out
+from boundseg.terminal import out, show_lists
 
 if TYPE_CHECKING:
     from boundseg.data.prepare import Fit, Grid
@@ -180,9 +180,7 @@ def report(
         factor = "" if column.factor == 1 else f", one of them {column.factor:g} {column.unit}"
         out.print(f"column {column.name!r}: {column.region} in {column.unit}{factor}")
     told = {"empty": found.empty, "training cases not in the table": found.missing, "passed over": found.passed_over}
-    for fact, names in told.items():
-        if names:
-            out.print(f"{fact}: {', '.join(names)}")
+    show_lists(told)
 
 
 def grid_of(size: tuple[int, int] | None, fit: Fit) -> Grid | None:
