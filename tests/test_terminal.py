@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from boundseg.terminal import show_columns, show_facts, show_table
+from boundseg.terminal import Verbosity, show_columns, show_facts, show_lists, show_table
 
 LONG = "/a/path/" + "of/many/parts/" * 30
 
@@ -32,3 +32,14 @@ def test_columns_of_numbers_are_set_right(capsys: pytest.CaptureFixture[str]) ->
     )
     show_columns("parts", rows, most=1)
     assert capsys.readouterr().out.endswith("… and 1 more (boundseg -v info)\n")
+
+
+def test_long_lists_are_cut_and_empty_ones_not_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = {"turned": ["a", "b", "c"], "empty": [], "unused": ["[d]"]}
+    show_lists(lists, most=2)
+    assert capsys.readouterr().out == "turned: a, b and 1 more\nunused: [d]\n"
+    monkeypatch.setattr(Verbosity, "verbose", True)
+    show_lists(lists, most=2)
+    assert capsys.readouterr().out == "turned: a, b, c\nunused: [d]\n"

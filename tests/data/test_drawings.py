@@ -96,6 +96,7 @@ def test_what_was_drawn_is_labelled_and_the_rest_ignored(dataset: Dataset, folde
     assert found.voxels == {name: int((everything == value).sum()) for value, name in MEANING.items() if value}
     assert (found.total, found.cases["LV"]) == (everything.size, 3)
     assert (found.turned, found.placed, found.empty, found.unused) == ([], [], [], [])
+    assert found.missing == [case for case in dataset.training_cases if case not in CASES]
     assert check(dataset).problems == []
 
 
@@ -249,6 +250,7 @@ def test_everything_that_is_wrong_is_listed_at_once_and_nothing_is_written(datas
     nifti(folder / f"{second}.nii.gz", drawn + 3, affine)
     nifti(folder / f"{third}.nii.gz", np.full(image_of(dataset, third).array.shape, 0.5, np.float32), affine)
     (folder / "patient3_frame01.nii.gz").write_bytes(b"x")
+    (folder / "patient3_frame07.tif").write_bytes(b"x")
     with pytest.raises(InputError) as caught:
         convert_drawings(folder, dataset, "scribble", MEANING)
     facts = [problem.what for problem in caught.value.problems]
@@ -260,6 +262,7 @@ def test_everything_that_is_wrong_is_listed_at_once_and_nothing_is_written(datas
         f"{second}.nii.gz does not lie on its image's grid: voxels are up to",
         f"{third}.nii.gz holds values that are no whole numbers.",
         "patient3_frame01.nii.gz cannot be read as NIfTI",
+        "patient3_frame07.tif is no label map that boundseg reads.",
     ):
         assert any(fact.startswith(start) for fact in facts), (start, facts)
     assert all(problem.where and problem.remedy for problem in caught.value.problems)

@@ -82,6 +82,7 @@ def convert_labels(folder: Path, dataset: Path, name: str, meaning: list[str], f
         "axes brought onto those of the image": drawn.turned,
         "drawings that cover a part of the image, ignore elsewhere": drawn.placed,
         "nothing drawn": drawn.empty,
+        "training cases without a drawing": drawn.missing,
         "of --map, held by no drawing": [str(value) for value in drawn.unused],
     }
     show_lists(told)

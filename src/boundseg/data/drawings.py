@@ -20,6 +20,9 @@ from boundseg.nearest import did_you_mean
 
 IGNORE = "ignore"
 NAMES = "{case}"
+_ENDINGS = ", ".join(volume_io.ENDINGS)
+# what else tools save as images: passed over in silence, a drawing would be missed
+UNREAD = (".tif", ".tiff", ".png", ".npy", ".npz", ".h5", ".img", ".hdr", ".mgz", ".dcm")
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Drawn:
         turned: Cases whose axes were brought onto the image's.
         placed: Cases whose drawing covers a part of the image.
         empty: Cases in which nothing was drawn.
+        missing: Training cases without a drawing.
         unused: Values and names of the map that no drawing holds.
     """
 
@@ -42,6 +46,7 @@ class Drawn:
     turned: list[str] = field(default_factory=list)
     placed: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     unused: list[Drawing] = field(default_factory=list)
 
 
@@ -131,6 +136,7 @@ def convert_drawings(
         target.mkdir(exist_ok=True)
         for written in sorted(Path(temporary).iterdir()):
             written.replace(target / written.name)
+    drawn.missing = [case for case in dataset.training_cases if case not in paths]
     drawn.unused = [value for value in meaning if value != 0 and value not in seen]
     return drawn
 
@@ -142,13 +148,15 @@ def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path],
             f"--files {names!r} does not say where the case stands.", remedy="Give --files '{case}-label'."
         )
     found = sorted(path for path in folder.glob("*") if volume_io.ending(path) and not path.name.startswith("."))
-    if not found:
-        raise DatasetError(
-            f"{folder} holds no drawing.", remedy=f"Give a folder of label maps ({', '.join(volume_io.ENDINGS)})."
-        )
+    others = sorted(path for path in folder.glob("*") if path.suffix.lower() in UNREAD)
+    problems = [
+        Problem(f"{path.name} is no label map that boundseg reads.", str(folder), f"Save it as {_ENDINGS}.")
+        for path in others
+    ]
+    if not found and not others:
+        raise DatasetError(f"{folder} holds no drawing.", remedy=f"Give a folder of label maps ({_ENDINGS}).")
     before, _, after = names.partition(NAMES)
     paths: dict[str, Path] = {}
-    problems = []
     for path in found:
         stem = volume_io.stem(path).removesuffix(SUFFIX)
         case = stem[len(before) : len(stem) - len(after)]
