@@ -12,7 +12,7 @@ import pytest
 from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 
-from .cases import TRAIN, Boundseg, config, ok, refused, rewrite, voxels
+from .cases import Boundseg, ok, refused, rewrite, voxels
 
 REPORTS = "patient;LV (mL)\npatient1_frame01;2,0\npatient2_frame01;<3\npatient3_frame01;\n"
 
@@ -28,9 +28,7 @@ def drawings(tiny_dataset: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_drawings_become_the_labels_that_a_training_takes(
-    boundseg: Boundseg, drawings: Path, tiny_dataset: Path, tmp_path: Path
-) -> None:
+def test_drawings_become_the_labels_that_were_drawn(boundseg: Boundseg, drawings: Path, tiny_dataset: Path) -> None:
     arguments = ("convert", "labels", drawings, tiny_dataset, "--name", "drawn", "--map", "1=LV", "--map", "2=Myo")
     shown = ok(boundseg(*arguments)).out
     assert "labelsTr_drawn" in shown
@@ -39,7 +37,6 @@ def test_drawings_become_the_labels_that_a_training_takes(
         assert np.array_equal(voxels(tiny_dataset / "labelsTr_drawn" / path.name), voxels(path))
     assert ok(boundseg(*arguments, "--map", "5=background")).out.endswith("of --map, held by no drawing: 5\n")
     assert "no problem found" in ok(boundseg("check", tiny_dataset)).out
-    ok(boundseg("train", config(tmp_path, tiny_dataset, "drawn"), "--out", tmp_path / "run", *TRAIN))
 
 
 def test_reports_become_bounds_and_twice_changes_nothing(
@@ -90,6 +87,7 @@ def test_reports_become_bounds_and_twice_changes_nothing(
         (("convert", "labels", "x", "DATA", "--name", "drawn", "--map", "1=LV"), ["x holds no drawing."]),
         (("convert", "labels", "x", "DATA", "--target", "LV"), ["labels take no --target and no --seed."]),
         (("convert", "promise12", "x", "new", "--map", "1=LV"), ["promise12 takes no --name, --map or --files."]),
+        (("convert", "acdc", "x", "new", "--seed", "1"), ["acdc takes no --seed: nobody is drawn."]),
         (("convert", "promise12", "x", "new"), ["x holds no Case[0-9][0-9].mhd, the scans of PROMISE12."]),
         (("convert", "zenodo-vertebrae", "x", "new"), ["x holds no Img_[0-9][0-9].nii.gz, the scans of zenodo 22304."]),
     ],

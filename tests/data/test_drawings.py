@@ -278,11 +278,12 @@ def shifted(affine: np.ndarray, by: tuple[float, float, float]) -> np.ndarray:
     ("affine", "message"),
     [
         (shifted(oblique_affine(), (0.5, 0, 0)), r"does not lie on its image's grid: voxels are up to 0.6.* mm apart"),
+        (shifted(oblique_affine(), (3, 0, 0)), r"has its image's shape, but lies \[3, 0, 0\] voxels beside it\."),
         (np.diag([1.25, 1.5, 8, 1]), r"has other axes or another spacing|does not lie on its image's grid"),
         (oblique_affine((2.5, 3.0, 8.0)), r"has other axes or another spacing than its image \(.* of 2.5x3x8 mm; the"),
         (np.diag([0.0, 1, 1, 1]), r"has no usable affine"),
     ],
-    ids=["half a voxel", "turned otherwise", "coarser", "flat"],
+    ids=["half a voxel", "three voxels", "turned otherwise", "coarser", "flat"],
 )
 def test_another_grid_is_refused(affine: np.ndarray, message: str) -> None:
     array = np.zeros((7, 6, 5), np.uint8)
@@ -290,7 +291,7 @@ def test_another_grid_is_refused(affine: np.ndarray, message: str) -> None:
         placing(Path("drawings/p.nii.gz"), Volume(array, affine), Volume(array, oblique_affine()))
     (problem,) = caught.value.problems
     assert "drawings" in problem.where
-    assert "Draw on the image of the dataset, or resample" in problem.remedy
+    assert "Draw on the image of the dataset" in problem.remedy
 
 
 def test_an_affine_rounded_by_an_exporter_is_the_same_grid() -> None:
@@ -322,6 +323,7 @@ def test_a_map_that_cannot_be_is_refused(dataset: Dataset, texts: list[str], mes
 def test_0_means_not_drawn_unless_the_map_says_otherwise(dataset: Dataset) -> None:
     assert parse_meaning(["1 = LV, 2=background", "7=Myo"], dataset) == MEANING
     assert parse_meaning(["0=background,1=LV"], dataset) == {0: "background", 1: "LV"}
+    assert parse_meaning(["-1=ignore,apex=LV"], dataset) == {0: "ignore", -1: "ignore", "apex": "LV"}
 
 
 @pytest.mark.parametrize(

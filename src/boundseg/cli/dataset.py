@@ -49,6 +49,7 @@ def convert(
     require(
         not (name or meaning or files), f"{layout} takes no --name, --map or --files.", "They are of convert labels."
     )
+    require(layout != "acdc" or seed is None, "acdc takes no --seed: nobody is drawn.", "Write a split.csv.")
     from boundseg.data.convert import CONVERTERS
 
     with status(f"converting {source}") as report:

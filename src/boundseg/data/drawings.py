@@ -71,7 +71,7 @@ def parse_meaning(texts: Sequence[str], dataset: Dataset) -> dict[Drawing, str]:
             remedy = 'Give --map "1=LV,2=background": drawn value, then the label that it means.'
             problems.append(Problem(f"--map: {part!r} is no DRAWN=LABEL.", "", remedy))
             continue
-        drawn: Drawing = int(value) if value.isdecimal() else value
+        drawn: Drawing = int(value) if re.fullmatch(r"-?[0-9]+", value) else value
         if label not in known:
             fact = f"--map: {label!r} is no label{did_you_mean(label, known)}"
             where = str(dataset.folder / "dataset.json")

@@ -58,7 +58,7 @@ def placing(path: Path, volume: Volume, image: Volume) -> Placing:
     within a tenth of a voxel of where the image's grid has it.
 
     Raises:
-        VolumeError: Spacing, direction or origin differ otherwise.
+        VolumeError: Spacing, direction or origin differ otherwise; the volume is as large as the image and displaced.
     """
     remedy = "Draw on the image of the dataset, or resample the drawing onto its grid (nearest neighbour)."
     where = str(path.parent)
@@ -85,6 +85,14 @@ def placing(path: Path, volume: Volume, image: Volume) -> Placing:
         )
     first = (exact @ corners)[:3].min(1).astype(int)
     axes = tuple(int(axis) for axis in np.abs(turn).argmax(1))
+    whole = tuple(volume.array.shape[axis] for axis in axes) == image.array.shape
+    if whole and first.any():
+        # no box: its origin was lost or belongs to another scan
+        raise VolumeError(
+            f"{path.name} has its image's shape, but lies {first.tolist()} voxels beside it.",
+            where,
+            "Draw on the image of the dataset. If the voxels agree, copy the image's header.",
+        )
     flipped = tuple(bool(direction < 0) for direction in turn.sum(1))
     return Placing((axes[0], axes[1], axes[2]), (flipped[0], flipped[1], flipped[2]), (*first.tolist(),))
 
