@@ -88,8 +88,8 @@ def test_reports_become_bounds_and_twice_changes_nothing(
         (("convert", "labels", "x", "DATA", "--target", "LV"), ["labels take no --target and no --seed."]),
         (("convert", "promise12", "x", "new", "--map", "1=LV"), ["promise12 takes no --name, --map or --files."]),
         (("convert", "acdc", "x", "new", "--seed", "1"), ["acdc takes no --seed: nobody is drawn."]),
-        (("convert", "promise12", "x", "new"), ["x holds no Case[0-9][0-9].mhd, the scans of PROMISE12."]),
-        (("convert", "zenodo-vertebrae", "x", "new"), ["x holds no Img_[0-9][0-9].nii.gz, the scans of zenodo 22304."]),
+        (("convert", "promise12", "x", "new"), ["x holds no CaseNN.mhd, the scans of PROMISE12."]),
+        (("convert", "zenodo-vertebrae", "x", "new"), ["x holds no Img_NN.nii.gz, the scans of zenodo 22304."]),
     ],
 )
 def test_what_does_not_go_together_is_refused(

@@ -184,6 +184,11 @@ def test_everything_that_is_wrong_is_listed_at_once_and_nothing_is_left(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
+def lose_masks(source: Path) -> None:
+    for path in source.rglob("*_segmentation.*"):
+        path.unlink()
+
+
 def lose_voxels(source: Path) -> None:
     next(source.rglob("Case04.zraw")).unlink()
 
@@ -191,12 +196,13 @@ def lose_voxels(source: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "targets", "message"),
     [
-        (shutil.rmtree, [], r"holds no Case\[0-9\]\[0-9\].mhd, the scans of PROMISE12.\n.*training data"),
+        (shutil.rmtree, [], r"holds no CaseNN.mhd, the scans of PROMISE12.\n.*training data"),
         (
             lambda f: None,
             ["Prostate"],
             r"'Prostate' is no class of PROMISE12; did you mean 'prostate'\?\n.*Use prostate",
         ),
+        (lose_masks, [], r"holds 6 scans of PROMISE12, and no CaseNN_segmentation\.\n.*test cases have no masks"),
         (lose_voxels, [], r"Case04.mhd cannot be read: .*\n.*Part2. Export or copy it again"),
         (
             lambda f: (f / "split.csv").write_text("case,split\nCase01,trian\n"),
@@ -205,7 +211,7 @@ def lose_voxels(source: Path) -> None:
         ),
         (lambda f: (f / "split.csv").write_text("case,split\nCase01,train\n"), [], r"Case02 is in no split\.\n.*Add a"),
     ],
-    ids=["no files", "unknown target", "no voxels", "mistyped split", "split of too few"],
+    ids=["no files", "unknown target", "no masks", "no voxels", "mistyped split", "split of too few"],
 )
 def test_a_failed_conversion_says_why_and_leaves_nothing_behind(
     tmp_path: Path, break_it: Callable[[Path], object], targets: list[str], message: str

@@ -101,11 +101,13 @@ def _find(layout: Layout, source: Path) -> tuple[dict[str, tuple[Path, Path]], l
     for path in sorted(source.rglob(f"{layout.images}*")):
         if volume_io.ending(path) in layout.endings:
             by_stem.setdefault(volume_io.stem(path), []).append(path)
+    named = layout.images.replace("[0-9]", "N")
     if not by_stem:
-        raise DatasetError(
-            f"{source} holds no {layout.images}{layout.endings[0]}, the scans of {layout.title}.",
-            remedy=layout.remedy,
-        )
+        fact = f"{source} holds no {named}{layout.endings[0]}, the scans of {layout.title}."
+        raise DatasetError(fact, remedy=layout.remedy)
+    if not any(stem.endswith(layout.mask_suffix) for stem in by_stem):
+        fact = f"{source} holds {len(by_stem)} scans of {layout.title}, and no {named}{layout.mask_suffix}."
+        raise DatasetError(fact, remedy=layout.remedy)
     problems = [
         Problem(f"{stem} is there {len(paths)} times: {_listed(paths, source)}.", str(source), "Keep one of them.")
         for stem, paths in by_stem.items()
@@ -118,8 +120,7 @@ def _find(layout: Layout, source: Path) -> tuple[dict[str, tuple[Path, Path]], l
         if partner not in by_stem:
             what = "the scan" if stem.endswith(suffix) else "the mask"
             fact = f"{path.name} is there, {what} {partner}{volume_io.ending(path)} is not."
-            remedy = f"Download it again, or remove {path.name}."
-            problems.append(Problem(fact, str(path.parent), f"{remedy} {layout.remedy}"))
+            problems.append(Problem(fact, str(path.parent), f"Download it again, or remove {path.name}."))
         elif stem.endswith(suffix):
             pairs[partner] = (by_stem[partner][0], path)
     return dict(sorted(pairs.items())), problems
