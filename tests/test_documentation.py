@@ -7,8 +7,6 @@ import runpy
 import sys
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -164,20 +162,6 @@ def test_configs_that_made_results_parse(path: Path) -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
-
-
-def test_drawings_become_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = blocks(ROOT / "docs" / "getting-started.md", "python")
-    drawn, affine = np.zeros((4, 4, 2), np.int16), np.diag([1.5, 1.5, 8.0, 1.0])
-    drawn[1, 1, 0], drawn[2, 2, 1] = 1, 2
-    monkeypatch.chdir(tmp_path)
-    for folder in ("drawings", "ours"):
-        Path(folder).mkdir()
-    nib.save(nib.Nifti1Image(drawn, affine), "drawings/p02.nii.gz")
-    exec(code, {})
-    labels = nib.load("ours/labelsTr_scribble/p02.nii.gz")
-    assert np.array_equal(np.asarray(labels.dataobj), np.where(drawn == 1, 1, np.where(drawn == 2, 0, 2)))
-    assert np.array_equal(labels.affine, affine)
 
 
 def test_every_verb_has_a_heading() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from boundseg.terminal import is_first_process, show_columns, show_facts, show_table
+from boundseg.terminal import Verbosity, is_first_process, show_columns, show_facts, show_lists, show_table
 
 LONG = "/a/path/" + "of/many/parts/" * 30
 
@@ -55,3 +55,14 @@ def test_one_of_several_processes_is_read(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert is_first_process() == first
+
+
+def test_long_lists_are_cut_and_empty_ones_not_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = {"turned": ["a", "b", "c"], "empty": [], "unused": ["[d]"]}
+    show_lists(lists, most=2)
+    assert capsys.readouterr().out == "turned: a, b and 1 more\nunused: [d]\n"
+    monkeypatch.setattr(Verbosity, "verbose", True)
+    show_lists(lists, most=2)
+    assert capsys.readouterr().out == "turned: a, b, c\nunused: [d]\n"

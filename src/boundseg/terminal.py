@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -52,6 +52,15 @@ def show_columns(title: str, rows: Sequence[dict[str, str]], most: int | None = 
     _show(table)
     if len(shown) < len(rows):
         out.print(f"… and {len(rows) - len(shown)} more (boundseg -v info)")
+
+
+def show_lists(lists: Mapping[str, Sequence[str]], most: int = 4) -> None:
+    """What holds of whom, a line each; nothing of empty lists, and with -v all of long ones."""
+    for fact, names in lists.items():
+        shown = names if Verbosity.verbose else names[:most]
+        more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+        if names:
+            out.print(f"{fact}: {', '.join(shown)}{more}")
 
 
 def show_table(title: str, rows: Sequence[dict[str, str]]) -> None:

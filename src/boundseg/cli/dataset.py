@@ -9,29 +9,84 @@ import typer
 
 from boundseg.cli.options import Cases, Classes, Folder, Size, named_cases, open_dataset, require
 from boundseg.errors import InputError
-from boundseg.terminal import Verbosity, out, show_table, status
+from boundseg.terminal import Verbosity, out, show_lists, show_table, status
 
 
 def convert(
-    layout: Annotated[Literal["acdc"], typer.Argument(help="What was downloaded.")],
-    source: Annotated[Path, typer.Argument(help="The download.")],
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset folder to be written.")],
+    layout: Annotated[
+        Literal["acdc", "zenodo-vertebrae", "promise12", "labels"],
+        typer.Argument(help="What was downloaded; labels: label maps that somebody drew."),
+    ],
+    source: Annotated[Path, typer.Argument(help="The download, or the folder of label maps.")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="The dataset folder to be written; for labels, one that is there.")
+    ],
     target: Annotated[
         list[str] | None,
         typer.Option("--target", help="A class to keep; may be repeated. Default: all."),
     ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the patients that are drawn where no split.csv says.")] = None,
+    name: Annotated[str, typer.Option(help="For labels: of the label set.")] = "",
+    meaning: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="For labels: what was drawn, as 1=LV,2=background (values, or segments of 3D Slicer); 0 is ignore.",
+        ),
+    ] = None,
+    files: Annotated[
+        str, typer.Option(help="For labels: how files are called, as {case}-label. Default: {case}.")
+    ] = "",
 ) -> None:
     """Example:  boundseg convert acdc ACDC/training ACDC_LV --target LV
 
-    Somebody's download to a dataset folder.
+    Somebody's download to a dataset folder, or label maps to a label set of one.
     """
+    if layout == "labels":
+        require(not target and seed is None, "labels take no --target and no --seed.", "Say with --map what is kept.")
+        convert_labels(source, dataset, name, meaning or [], files)
+        return
+    require(
+        not (name or meaning or files), f"{layout} takes no --name, --map or --files.", "They are of convert labels."
+    )
+    require(layout != "acdc" or seed is None, "acdc takes no --seed: nobody is drawn.", "Write a split.csv.")
     from boundseg.data.convert import CONVERTERS
 
     with status(f"converting {source}") as report:
-        CONVERTERS[layout](source, dataset, target or (), report)
+        split = CONVERTERS[layout](source, dataset, target or (), report, seed or 0)
     opened = open_dataset(dataset)
     lists = ", ".join(f"{name} {len(opened.cases_of(name))}" for name in opened.splits.lists)
     out.print(f"{dataset}: {len(opened.cases)} cases ({lists}), classes {', '.join(opened.classes)}")
+    out.print(split)
+
+
+def convert_labels(folder: Path, dataset: Path, name: str, meaning: list[str], files: str) -> None:
+    """Label maps from a drawing tool: labelsTr_NAME."""
+    from boundseg.data.drawings import NAMES, convert_drawings, parse_meaning
+
+    require(bool(name), "the label set needs a name.", "Add --name scribble.")
+    require(bool(meaning), "what was drawn with which value?", 'Add --map "1=LV,2=background".')
+    opened = open_dataset(dataset)
+    with status(f"reading {folder}") as report:
+        drawn = convert_drawings(folder, opened, name, parse_meaning(meaning, opened), files or NAMES, report)
+    rows = [
+        {
+            "label": label,
+            "labelled voxels": f"{voxels}",
+            "share of all voxels": f"{voxels / drawn.total:.3%}",
+            "cases": f"{drawn.cases[label]}",
+        }
+        for label, voxels in drawn.voxels.items()
+    ]
+    show_table(f"labelsTr_{name}", rows)
+    told = {
+        "axes brought onto those of the image": drawn.turned,
+        "drawings that cover a part of the image, ignore elsewhere": drawn.placed,
+        "nothing drawn": drawn.empty,
+        "training cases without a drawing": drawn.missing,
+        "of --map, held by no drawing": [str(value) for value in drawn.unused],
+    }
+    show_lists(told)
 
 
 def check(dataset: Folder) -> None:

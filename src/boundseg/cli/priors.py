@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from boundseg.cli.options import Cases, Classes, Folder, Size, named_cases, open_dataset, require
-from boundseg.terminal import out
+from boundseg.terminal import out, show_lists
 
 if TYPE_CHECKING:
     from boundseg.data.prepare import Fit, Grid
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 def priors(
     dataset: Folder,
-    kind: Annotated[Literal["tags", "common", "individual", "volume", "box"], typer.Argument(help="What is derived.")],
+    kind: Annotated[
+        Literal["tags", "common", "individual", "volume", "box", "report"],
+        typer.Argument(help="What is derived; report: from a table of sizes."),
+    ],
     labels: Annotated[str, typer.Option(help="The weak label set that says what is present.")] = "erosion",
     empty: Annotated[
         Literal["unknown", "absent"], typer.Option(help="What a slice without a label of the class means.")
@@ -27,6 +31,15 @@ def priors(
     quantity: Annotated[
         str, typer.Option(help="For individual and volume: what is measured, as centroid_x or ratio.")
     ] = "size",
+    sheet: Annotated[
+        Path | None, typer.Option("--table", help="For report: the spreadsheet (.csv, .tsv, .xlsx).")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="For report: a column of sizes, as 'LV (mL)'; may be repeated."),
+    ] = None,
+    case_column: Annotated[str, typer.Option(help="For report: the column of case names.")] = "case",
+    set_name: Annotated[str, typer.Option("--set", help="For report: the set that a config asks for.")] = "report",
     margin: Annotated[
         float | None,
         typer.Option(help="Share by which bounds are widened. Default: 0.1, of positions, moments and intensities 0."),
@@ -38,7 +51,7 @@ def priors(
         str | None,
         typer.Option(
             help="Of the bounds. Default: mm2 for common, px for individual, mL for volume; of other quantities, "
-            "their first."
+            "their first. For report: of the table, where its columns do not say."
         ),
     ] = None,
     cases: Cases = None,
@@ -50,8 +63,19 @@ def priors(
 ) -> None:
     """Example:  boundseg priors ACDC_LV tags --labels erosion --empty absent
 
-    Bounds from labels, into priors.csv; running it twice changes nothing.
+    Bounds from labels or from a table of reports, into priors.csv; running it twice changes nothing.
     """
+    if kind == "report":
+        require(absolute == 0 and quantity == "size", "report takes no --absolute and no --quantity.", "Give --margin.")
+        share = 0.1 if margin is None else margin
+        require(0 <= share < 1, f"--margin {share:g} is no share.", "Give 0 or more, and less than 1.")
+        report(dataset, sheet, columns or [], case_column, set_name, share, unit, cases, classes or [])
+        return
+    require(
+        sheet is None and not columns and case_column == "case" and set_name == "report",
+        f"{kind} takes no --table, --column, --case-column or --set.",
+        f"Its set is {kind!r}; tables are for boundseg priors DATASET report.",
+    )
     from boundseg.constraints import quantities
     from boundseg.data import derive
     from boundseg.data import priors as table
@@ -121,6 +145,42 @@ def priors(
     oracle = " (oracle: from full masks)" if kind in ("individual", "volume", "box") else ""
     told = f", {absent} of them say absent" if quantity == "size" and kind != "box" else ""
     out.print(f"{path}: {len(rows)} rows of the set {kind!r}{oracle}{told}")
+
+
+def report(
+    dataset: Path,
+    sheet: Path | None,
+    columns: list[str],
+    case_column: str,
+    set_name: str,
+    margin: float,
+    unit: str | None,
+    cases: list[str] | None,
+    classes: list[str],
+) -> None:
+    """Bounds of whole volumes from a table of reports."""
+    from boundseg.data import priors as table
+    from boundseg.data.reported import reported, understand
+    from boundseg.data.spreadsheet import read_sheet
+
+    require(sheet is not None, "report needs the table of sizes.", "Add --table volumes.csv.")
+    require(bool(columns), "report needs a column of sizes.", "Add --column 'LV (mL)'.")
+    assert sheet is not None, "required above"
+    opened = open_dataset(dataset)
+    read = read_sheet(sheet)
+    understood = understand(read, columns, classes, unit, opened)
+    named = named_cases(opened, cases) if cases else None
+    found = reported(opened, read, understood, case_column=case_column, margin=margin, set=set_name, cases=named)
+    path = dataset / "priors.csv"
+    old = table.read(path) if path.is_file() else []
+    derived = product([set_name], ["size"], [c.region for c in understood], found.cases, [True])
+    table.write(path, table.merge(old, found.rows, derived))
+    out.print(f"{path}: {len(found.rows)} rows of the set {set_name!r} from {sheet}")
+    for column in understood:
+        factor = "" if column.factor == 1 else f", one of them {column.factor:g} {column.unit}"
+        out.print(f"column {column.name!r}: {column.region} in {column.unit}{factor}")
+    told = {"empty": found.empty, "training cases not in the table": found.missing, "passed over": found.passed_over}
+    show_lists(told)
 
 
 def grid_of(size: tuple[int, int] | None, fit: Fit) -> Grid | None:

@@ -256,7 +256,8 @@ def _compressed(file: BinaryIO, dtype: np.dtype[Any]) -> Iterator[Callable[[byte
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def _itk() -> Any:
+def itk() -> Any:
+    """SimpleITK; raises VolumeError where it is not installed."""
     try:
         import SimpleITK
     except ImportError as error:
@@ -268,9 +269,9 @@ def _itk() -> Any:
 
 
 def _read_itk(path: Path) -> Volume:
-    itk = _itk()
+    library = itk()
     try:
-        image = itk.ReadImage(str(path))
+        image = library.ReadImage(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise VolumeError(
@@ -281,18 +282,18 @@ def _read_itk(path: Path) -> Volume:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return Volume(itk.GetArrayFromImage(image).transpose(2, 1, 0), _LPS_TO_RAS @ affine)
+    return Volume(library.GetArrayFromImage(image).transpose(2, 1, 0), _LPS_TO_RAS @ affine)
 
 
 def _write_itk(path: Path, array: np.ndarray, like: Volume) -> None:
-    itk = _itk()
+    library = itk()
     affine = _LPS_TO_RAS @ like.affine
     spacing = np.asarray(like.spacing_mm)
-    image = itk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+    image = library.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     try:
-        itk.WriteImage(image, str(path), True)
+        library.WriteImage(image, str(path), True)
     except RuntimeError as error:
         raise OSError(str(error).strip().splitlines()[-1]) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ import numpy as np
 
 from boundseg.data import dataset as folders
 from boundseg.data import volume_io
+from boundseg.data.convert import split
+from boundseg.data.convert.staging import whole_folder
 from boundseg.data.dataset import SPLITS, Splits
 from boundseg.errors import DatasetError, InputError, Problem
 from boundseg.nearest import did_you_mean
@@ -35,7 +36,8 @@ def convert_acdc(
     destination: Path,
     targets: Sequence[str] = (),
     report: Callable[[str], None] = lambda case: None,
-) -> None:
+    seed: int = 0,
+) -> str:
     """Writes a dataset folder from ACDC's ``patientNNN/patientNNN_frameFF[_gt].nii.gz``.
 
     Human scribbles beside them (``…_scribble.nii.gz``) become ``labelsTr_scribble``. A ``split.csv`` (columns
@@ -46,6 +48,10 @@ def convert_acdc(
         destination: The dataset folder to be written; must not exist, or be empty.
         targets: The classes to keep, among RV, Myo, LV; the others become background. Empty keeps all.
         report: Called with each case that is done.
+        seed: Of nothing; other layouts draw patients with it.
+
+    Returns:
+        How the patients were split.
 
     Raises:
         InputError: The source holds no patients, misses files, or names unknown targets or splits.
@@ -54,34 +60,28 @@ def convert_acdc(
         if name not in CLASSES:
             raise DatasetError(f"{name!r} is no class of ACDC{did_you_mean(name, CLASSES)}", remedy="Use RV, Myo, LV.")
     cases = _find(source)
-    split_of = _read_split(source / "split.csv", {case.patient for case in cases})
-    if destination.exists() and any(destination.iterdir()):
-        raise DatasetError(f"{destination} exists and is not empty.", remedy="Name a new folder, or remove it.")
-    partial = destination.with_name(f".{destination.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    patients = sorted({case.patient for case in cases})
+    path = source / "split.csv"
+    split_of = split.read(path, patients, "patient") if path.is_file() else dict.fromkeys(patients, "train")
     kept = [name for name in CLASSES if not targets or name in targets]
     labels = {"background": 0} | {name: i for i, name in enumerate(kept, start=1)}
     ignore = len(labels)
-    try:
+    with whole_folder(destination) as folder:
         for case in cases:
-            _write(case, partial, "Ts" if split_of[case.patient] == "test" else "Tr", labels, ignore)
+            _write(case, folder, "Ts" if split_of[case.patient] == "test" else "Tr", labels, ignore)
             report(case.name)
         folders.describe(
-            partial,
+            folder,
             channels=["cine MR"],
             labels=labels,
             ignore=ignore,
             file_ending=".nii.gz",
             training_cases=sum(split_of[case.patient] != "test" for case in cases),
         )
-        patients = {p: [case.name for case in cases if case.patient == p] for p in split_of}
-        lists = {split: [p for p, s in split_of.items() if s == split] for split in SPLITS}
-        folders.write_splits(partial, Splits(patients, lists))
-        if destination.exists():
-            destination.rmdir()
-        partial.rename(destination)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        members = {p: [case.name for case in cases if case.patient == p] for p in split_of}
+        lists = {side: [p for p, s in split_of.items() if s == side] for side in SPLITS}
+        folders.write_splits(folder, Splits(members, lists))
+    return "split: split.csv" if path.is_file() else "no split.csv: every patient trains"
 
 
 def _find(source: Path) -> list[_Case]:
@@ -104,33 +104,6 @@ def _find(source: Path) -> list[_Case]:
     if missing:
         raise DatasetError.of(missing)
     return cases
-
-
-def _read_split(path: Path, patients: set[str]) -> dict[str, str]:
-    if not path.is_file():
-        return dict.fromkeys(sorted(patients), "train")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    problems = []
-    split_of: dict[str, str] = {}
-    for line, row in enumerate(rows, start=2):
-        patient, split = row.get("patient"), row.get("split")
-        where = f"{path}, line {line}"
-        if not patient or split not in SPLITS:
-            problems.append(Problem(f"{patient!r} is in the split {split!r}.", where, f"Use {', '.join(SPLITS)}."))
-        elif split_of.get(patient, split) != split:
-            fact = f"{patient} is on two sides: {split_of[patient]} and {split}."
-            problems.append(Problem(fact, where, "Keep one of the rows."))
-        else:
-            split_of[patient] = split
-    problems += [
-        Problem(f"{patient} is in no split.", str(path), "Add a row for it.")
-        for patient in sorted(patients - set(split_of))
-        if not problems
-    ]
-    if problems:
-        raise DatasetError.of(problems)
-    return {patient: split_of[patient] for patient in sorted(patients)}
 
 
 def _write(case: _Case, folder: Path, side: str, labels: dict[str, int], ignore: int) -> None:

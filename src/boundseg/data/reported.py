@@ -1,0 +1,283 @@
+"""Bounds of whole volumes from a table of reports: a size a case, whatever its unit and its decimal mark."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from boundseg.data import volume_io
+from boundseg.data.dataset import Dataset
+from boundseg.data.priors import Prior
+from boundseg.data.spreadsheet import Sheet
+from boundseg.errors import InputError, PriorsError, Problem
+from boundseg.nearest import did_you_mean
+
+# spellings to the unit of priors.csv and how much of it one is
+_IN_ML = {
+    1.0: ("ml", "cc", "ccm", "cm3", "cm^3", "cm³", "milliliter", "millilitre"),
+    1e-3: ("mm3", "mm^3", "mm³", "µl", "μl", "ul"),
+    1e3: ("l", "liter", "litre", "dm3", "dm^3", "dm³"),
+}
+SPELLINGS = {spelling: ("mL", of) for of, spellings in _IN_ML.items() for spelling in spellings}
+SPELLINGS |= dict.fromkeys(("px", "voxel", "voxels"), ("px", 1.0))
+USE = "Use mL (or cc, cm3), mm3, L or voxels."
+NOTHING = ("", "-", "–", "?", "n/a", "na", "nan")
+_NUMBER = re.compile(r"(?P<side>[<>≤≥]?)\s*(?P<number>-?\d[\d.,]*)")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of sizes.
+
+    Attributes:
+        name: As the table's header has it.
+        region: The class whose size it is.
+        unit: ``mL`` or ``px``.
+        factor: What one of the table's numbers is in that unit.
+    """
+
+    name: str
+    region: str
+    unit: str
+    factor: float
+
+
+@dataclass
+class Reported:
+    """What a table told.
+
+    Attributes:
+        rows: For priors.csv.
+        cases: Of the table, as far as they were asked for.
+        empty: Cases whose cells are empty.
+        missing: Training cases that are not in the table.
+        passed_over: Cases of the table that were not asked for.
+    """
+
+    rows: list[Prior] = field(default_factory=list)
+    cases: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+
+
+def understand(
+    sheet: Sheet, names: Sequence[str], regions: Sequence[str], unit: str | None, dataset: Dataset
+) -> list[Column]:
+    """The classes and units of columns, from their names (``LV (mL)``, ``LV [mm3]``, ``LV_ml``) or as given.
+
+    Raises:
+        PriorsError: A column is not there, its class or its unit is not to be understood or contradicts what was
+            given; all of it is listed.
+    """
+    problems: list[Problem] = []
+    if regions and len(regions) != len(names):
+        fact = f"{len(names)} --column and {len(regions)} --class were given."
+        raise PriorsError(fact, remedy="Give one --class for each --column, in their order, or none.")
+    if unit is not None and unit.casefold() not in SPELLINGS:
+        raise PriorsError(f"{unit!r} is no unit of a volume.", remedy=USE)
+    columns = []
+    for i, name in enumerate(names):
+        try:
+            sheet.require(name, "--column")
+        except PriorsError as error:
+            problems += error.problems
+            continue
+        told, spelt = _class_and_unit(name)
+        region = regions[i] if regions else told
+        unknown = [part for part in region.split("+") if part not in dataset.labels]
+        if unknown:
+            near = did_you_mean(unknown[0], dataset.labels)
+            remedy = f"Say whose size it is with --class: {', '.join(dataset.classes)}, or a union such as A+B."
+            problems.append(Problem(f"column {name!r}: {unknown[0]!r} is no class{near}", str(sheet.path), remedy))
+        if spelt and spelt.casefold() not in SPELLINGS:
+            fact = f"column {name!r}: {spelt!r} is no unit of a volume."
+            problems.append(Problem(fact, str(sheet.path), f"{USE} Rename the column."))
+        elif spelt and unit and SPELLINGS[spelt.casefold()] != SPELLINGS[unit.casefold()]:
+            fact = f"column {name!r} is in {spelt}, --unit says {unit}."
+            problems.append(Problem(fact, str(sheet.path), "Leave out --unit, or rename the column."))
+        elif not spelt and not unit:
+            fact = f"column {name!r} does not say its unit."
+            problems.append(Problem(fact, str(sheet.path), "Add --unit mL, or call it 'LV (mL)'."))
+        else:
+            columns.append(Column(name, region, *SPELLINGS[(spelt or unit or "").casefold()]))
+    if problems:
+        raise PriorsError.of(problems)
+    return columns
+
+
+def reported(
+    dataset: Dataset,
+    sheet: Sheet,
+    columns: Sequence[Column],
+    *,
+    case_column: str,
+    margin: float = 0.1,
+    set: str = "report",
+    cases: Collection[str] | None = None,
+) -> Reported:
+    """Rows of ``priors.csv`` for whole volumes: a size and ``margin`` of it to either side.
+
+    A cell ``<60`` or ``>40`` gives the one bound that it states, without a margin; an empty cell gives none. A case
+    is named by itself, or by its patient where that has one case.
+
+    Args:
+        dataset: The dataset; the images of the cases are read for their grids.
+        sheet: The table.
+        columns: Those that hold sizes, see :func:`understand`.
+        case_column: The column that names cases.
+        margin: Share of the size by which bounds are widened.
+        set: Name of the set.
+        cases: The cases that are meant; None means all of the table.
+
+    Raises:
+        PriorsError: A case is unknown or there twice, a cell is no size, or one that its image cannot hold (larger
+            than all of it, or smaller than a voxel: another unit); all of it is listed.
+    """
+    sheet.require(case_column, "--case-column")
+    found, problems = Reported(), list[Problem]()
+    lines: dict[str, int] = {}
+    marks = _decimal_marks(sheet, columns)
+    for line, row in sheet.rows:
+        where = f"{sheet.path}, line {line}"
+        try:
+            case = _case(row[case_column], dataset)
+        except ValueError as error:
+            problems.append(Problem(str(error), where, "Mend the name, or remove the row."))
+            continue
+        if lines.setdefault(case, line) != line:
+            fact = f"{case} has two rows, in line {lines[case]} and here."
+            problems.append(Problem(fact, where, "Keep one of them."))
+            continue
+        if cases is not None and case not in cases:
+            found.passed_over.append(case)
+            continue
+        found.cases.append(case)
+        rows, wrong = _of_case(case, row, columns, marks, margin, set, sheet)
+        try:
+            wrong += _impossible(rows, dataset)
+        except InputError as error:
+            problems += error.problems
+        problems += [Problem(f"{case}, {fact}", where, remedy) for fact, remedy in wrong]
+        found.rows += rows
+        if not rows and not wrong:
+            found.empty.append(case)
+    wanted = dataset.training_cases if cases is None else cases
+    found.missing = [case for case in wanted if case not in lines]
+    if not sheet.rows:
+        problems.append(Problem("the table has no rows.", str(sheet.path), "Add a row for each case."))
+    if problems:
+        raise PriorsError.of(problems)
+    return found
+
+
+def _class_and_unit(name: str) -> tuple[str, str]:
+    """What a column's name says: ``LV (mL)``, ``LV [mL]``, ``LV, mL``, ``LV in mL``, ``LV_mL``; else no unit."""
+    if bracketed := re.fullmatch(r"(.*?)\s*[(\[]\s*([^)\]]*?)\s*[)\]]", name):
+        return bracketed[1], bracketed[2]
+    first, _, last = re.sub(r"(,|/|_|\bin\b)", " ", name).strip().rpartition(" ")
+    if first and last.casefold() in SPELLINGS:
+        return name[: name.rindex(last)].rstrip(" ,/_").removesuffix(" in").strip(), last
+    return name, ""
+
+
+def _case(text: str, dataset: Dataset) -> str:
+    if text in dataset.cases:
+        return text
+    if text not in dataset.splits.patients:
+        known = [*dataset.cases, *dataset.splits.patients]
+        raise ValueError(f"{text!r} is no case of this dataset{did_you_mean(text, known)}")
+    of = dataset.splits.patients[text]
+    if len(of) != 1:
+        raise ValueError(f"the patient {text} has {len(of)} cases: {', '.join(of)}. Which one is meant?")
+    return of[0]
+
+
+def _of_case(
+    case: str,
+    row: Mapping[str, str],
+    columns: Sequence[Column],
+    marks: Mapping[str, str],
+    margin: float,
+    set: str,
+    sheet: Sheet,
+) -> tuple[list[Prior], list[tuple[str, str]]]:
+    """The rows of a case, and what is wrong with its cells: the fact and the remedy."""
+    rows: list[Prior] = []
+    wrong: list[tuple[str, str]] = []
+    for column in columns:
+        cell = row[column.name]
+        if cell.casefold() in NOTHING:
+            continue
+        try:
+            side, number = _size(cell, marks[column.name])
+        except ValueError as error:
+            wrong.append((f"{column.name!r}: {error}", "Write 100, 100.5 or 100,5; <60 or >40; or leave it empty."))
+            continue
+        value = number * column.factor
+        lower, upper = (1 - margin) * value, (1 + margin) * value
+        if side in ("<", "≤"):
+            lower, upper = -math.inf, value
+        elif side in (">", "≥"):
+            lower, upper = value, math.inf
+        source = f"{sheet.path.name}, {column.name}: {cell}" + ("" if side else f", margin {margin:g}")
+        rows.append(Prior(case, None, column.region, "size", lower, upper, column.unit, set, source))
+    return rows, wrong
+
+
+def _size(cell: str, decimal_mark: str) -> tuple[str, float]:
+    """Which side a cell states, and the number."""
+    match = _NUMBER.fullmatch(cell)
+    if not match:
+        raise ValueError(f"{cell!r} is no number.")
+    text = match["number"]
+    marks = re.findall(r"[.,]", text)
+    if len(marks) > 1:
+        raise ValueError(f"{cell!r} is no number with one decimal mark.")
+    grouped = re.fullmatch(r"-?[1-9]\d{0,2}[.,]\d{3}", text)
+    if grouped and decimal_mark not in marks:
+        small, large = float(text.replace(",", ".")), int(re.sub(r"[.,]", "", text))
+        raise ValueError(f"{cell!r} may be {small:g} or {large}.")
+    number = float(text.replace(",", "."))
+    if number < 0:
+        raise ValueError(f"{cell!r} is below 0.")
+    return match["side"], number
+
+
+def _decimal_marks(sheet: Sheet, columns: Sequence[Column]) -> dict[str, str]:
+    """The decimal mark of each column, as far as it is known; empty where it is not.
+
+    A mark that has not three digits behind it is no separator of thousands. Where there is no such cell, files
+    separated by ; come from where commas are decimal marks, and files separated by commas from where points are.
+    """
+    marks = {}
+    for column in columns:
+        cells = [row[column.name] for _, row in sheet.rows]
+        shown = {mark for mark in ".," if any(re.search(rf"\d[{mark}](\d{{1,2}}|\d{{4,}})$", c) for c in cells)}
+        habit = {";": ",", ",": ".", "": "."}.get(sheet.separator, "")
+        marks[column.name] = habit if not shown else shown.pop() if len(shown) == 1 else ""
+    return marks
+
+
+def _impossible(rows: Sequence[Prior], dataset: Dataset) -> list[tuple[str, str]]:
+    """Sizes that the case's image cannot hold."""
+    if not rows:
+        return []
+    image = volume_io.read(dataset.image_paths(rows[0].case)[0])
+    found = []
+    for row in rows:
+        voxel = float(np.prod(image.spacing_mm)) / 1000 if row.unit == "mL" else 1.0
+        whole = voxel * image.array.size
+        sides = [side for side in (row.lower, row.upper) if math.isfinite(side)]
+        stated = sum(sides) / len(sides)
+        size = f"{row.region}: {stated:.4g} {row.unit}"
+        remedy = "Look at the unit of the column, or at the image's spacing."
+        if stated > whole:
+            found.append((f"{size} is more than the whole image ({whole:.4g} {row.unit}).", remedy))
+        elif 0 < stated < voxel:
+            found.append((f"{size} is less than one voxel ({voxel:.2g} {row.unit}).", remedy))
+    return found

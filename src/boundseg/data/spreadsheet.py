@@ -1,0 +1,127 @@
+"""A table that somebody keeps in a spreadsheet: its cells as text, whichever separators it was saved with."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from boundseg.errors import PriorsError, Problem
+from boundseg.nearest import did_you_mean
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table with a header.
+
+    Attributes:
+        path: Its file.
+        columns: Names of the columns, without blanks at their ends.
+        rows: Line in the file, and the cells by column.
+        separator: What stands between cells; empty where no text was read.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, dict[str, str]], ...]
+    separator: str = ","
+
+    def require(self, column: str, option: str) -> None:
+        """Raises PriorsError where there is no such column."""
+        if column not in self.columns:
+            near = did_you_mean(column, self.columns)
+            named = ", ".join(f"{name!r}" for name in self.columns)
+            raise PriorsError(f"there is no column {column!r}{near}", str(self.path), f"{option} names one of {named}.")
+
+
+def read_sheet(path: Path) -> Sheet:
+    """Reads ``.csv``, ``.tsv`` (separated by ``,``, ``;`` or tabs, as the header shows) or ``.xlsx`` (its first sheet).
+
+    Empty lines are passed over.
+
+    Raises:
+        PriorsError: The file is missing, of another kind, no table, or has lines that do not fit the header.
+    """
+    if not path.is_file():
+        raise PriorsError(f"{path.name} is not there.", str(path.parent), "Check the name and the folder.")
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".tsv", ".txt", ".xlsx"):
+        raise PriorsError(
+            f"{path.name} is no table that boundseg reads.", str(path.parent), "Save it as .csv (UTF-8), .tsv or .xlsx."
+        )
+    lines, separator = (_excel(path), "") if kind == ".xlsx" else _text(path)
+    lines = [(number, cells) for number, cells in lines if any(cells)]
+    if not lines:
+        raise PriorsError(f"{path.name} is empty.", str(path.parent), "Its first line names the columns.")
+    (_, header), *body = lines
+    header = _trimmed(header)
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise PriorsError(f"the column {twice[0]!r} is there twice.", str(path), "Rename one of them.")
+    problems = [
+        Problem(
+            f"line {number} has {len(_trimmed(cells))} cells, the header {len(header)}.",
+            str(path),
+            "A decimal comma needs ; or tabs as separator, or quotes around the number.",
+        )
+        for number, cells in body
+        if len(_trimmed(cells)) > len(header)
+    ]
+    if problems:
+        raise PriorsError.of(problems)
+    rows = tuple((number, dict(zip(header, [*cells, *[""] * len(header)], strict=False))) for number, cells in body)
+    return Sheet(path, tuple(name for name in header if name), rows, separator)
+
+
+def _trimmed(cells: list[str]) -> list[str]:
+    """Cells without the empty ones behind the last."""
+    filled = [i for i, cell in enumerate(cells) if cell]
+    return cells[: filled[-1] + 1] if filled else []
+
+
+def _text(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets prepend a byte order mark
+    except UnicodeDecodeError as error:
+        raise PriorsError(f"{path.name} is not UTF-8: {error}", str(path.parent), "Save it as CSV UTF-8.") from error
+    first, skipped = text.split("\n", 1)[0].strip(), 0
+    if first.lower().startswith("sep=") and len(first) == 5:  # Excel's note to itself
+        separator, skipped = first[4], 1
+        text = text.partition("\n")[2]
+    else:
+        header = next((line for line in text.splitlines() if line.strip()), "")
+        unquoted = "".join(header.split('"')[::2])
+        # a tab decides; "LV, mL;case" has both, and its ; separates
+        separator = next((mark for mark in "\t;" if mark in unquoted), ",")
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator)
+    return [(reader.line_num + skipped, [cell.strip() for cell in cells]) for cells in reader], separator
+
+
+def _excel(path: Path) -> list[tuple[int, list[str]]]:
+    try:
+        openpyxl: Any = importlib.import_module("openpyxl")
+    except ImportError as error:
+        raise PriorsError(
+            f"{path.name} needs openpyxl, which is not installed.",
+            str(path.parent),
+            "Install it with: pip install openpyxl. Or save the sheet as CSV (UTF-8).",
+        ) from error
+    try:
+        with path.open("rb") as file:
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            rows = list(book.worksheets[0].iter_rows(values_only=True))
+            book.close()
+    except Exception as error:  # openpyxl raises what zipfile and its XML parser raise, and KeyError
+        raise PriorsError(
+            f"{path.name} cannot be read as .xlsx: {error}", str(path.parent), "Save it again, or as CSV (UTF-8)."
+        ) from error
+    return [(number, [_cell(value) for value in row]) for number, row in enumerate(rows, start=1)]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # numbers of cases come as 7.0
+    return "" if value is None else str(value).strip()
