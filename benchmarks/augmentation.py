@@ -16,7 +16,7 @@ from training_step import step
 
 from boundseg.constraints import Frame, Groups
 from boundseg.data.batches import Batch
-from boundseg.training.augment_config import AugmentationConfig, augmentations
+from boundseg.training.config.augment import AugmentationConfig, augmentations
 
 ROWS: dict[str, list[Any]] = {
     "mirror, transpose": ["mirror", "transpose"],

@@ -32,9 +32,9 @@ from boundseg.data.prepare import Grid, Placement
 from boundseg.data.stored import read_stored
 from boundseg.inference import TILE_OVERLAP, Predictor, most_probable, restore
 from boundseg.networks import build
-from boundseg.training import checkpoint
 from boundseg.training.config import Config
 from boundseg.training.run import Run
+from boundseg.training.state import checkpoint
 
 PHASES = ("read", "normalise + place", "network", "restore + argmax", "write")
 

@@ -13,8 +13,8 @@ from boundseg.data.augment import Elastic, Even, IntensityChange, Noise, Warp, m
 from boundseg.data.batches import collate
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError, DatasetError
-from boundseg.training.augment_config import augmentations
 from boundseg.training.config import Config
+from boundseg.training.config.augment import augmentations
 from boundseg.training.loop import train
 from boundseg.training.supervision import teach
 
@@ -104,7 +104,7 @@ def test_what_is_built_is_what_was_asked_for() -> None:
 )
 def test_what_is_wrong_is_told(augment: list[Any], message: str) -> None:
     if not message:
-        with pytest.raises(ConfigError, match=r"transpose needs a square grid, and data.size is \(96, 64\)"):
+        with pytest.raises(ConfigError, match=r"transpose needs a square grid, and images are of \(96, 64\)"):
             parsed(augment, size=[96, 64])
         return
     with pytest.raises(ConfigError) as caught:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from boundseg.training.average import WeightAverage
+from boundseg.training.state.average import WeightAverage
 
 
 def test_it_is_the_average_of_torch() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from boundseg.errors import CheckpointError
-from boundseg.training import checkpoint
+from boundseg.training.state import checkpoint
 
 
 def network(width: int = 4) -> nn.Module:

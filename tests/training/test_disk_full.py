@@ -16,12 +16,12 @@ import torch
 
 from boundseg.cli import entry as command
 from boundseg.errors import RunError
-from boundseg.training import writing
-from boundseg.training.checkpoint import load
 from boundseg.training.config import Config
 from boundseg.training.loop import train
 from boundseg.training.run import Run
-from boundseg.training.session import Session
+from boundseg.training.state import writing
+from boundseg.training.state.checkpoint import load
+from boundseg.training.state.session import Session
 from tests.conftest import CommandLine, fill
 
 from .cases import INDIVIDUAL, entry, tiny

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from boundseg.errors import ConfigError
 from boundseg.training.config import TrainingConfig
 from boundseg.training.processes import Processes, start
-from boundseg.training.random_state import set_random_state
+from boundseg.training.state.random_state import set_random_state
 from tests.ranks import on_two_ranks
 
 SLURM = {

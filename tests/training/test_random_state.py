@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from boundseg.training.random_state import random_state, set_random_state
+from boundseg.training.state.random_state import random_state, set_random_state
 
 
 def drawn_after(seed: int) -> tuple[list[str], torch.Tensor]:

@@ -19,12 +19,12 @@ import torch
 from boundseg.accumulate import Streaming
 from boundseg.data.batches import Batch
 from boundseg.errors import CheckpointError, RunError
-from boundseg.training import checkpoint as checkpoints
-from boundseg.training import session
 from boundseg.training.config import Config
 from boundseg.training.guard import Interruption
 from boundseg.training.loop import train
 from boundseg.training.run import Run
+from boundseg.training.state import checkpoint as checkpoints
+from boundseg.training.state import session
 
 from .cases import INDIVIDUAL, VOLUME, entry, tiny
 from .test_loop import comparable, same_weights

@@ -21,13 +21,13 @@ import yaml
 from rich.console import Console
 
 from boundseg.errors import InputError
-from boundseg.training import child as children
-from boundseg.training import several_display
-from boundseg.training.child import Child
 from boundseg.training.config import Config
 from boundseg.training.loop import train
 from boundseg.training.run import Run
 from boundseg.training.several import Interrupted, Outcome, train_several
+from boundseg.training.several import child as children
+from boundseg.training.several import display as several_display
+from boundseg.training.several.child import Child
 from tests.cli.cases import rewrite, voxels
 
 from .cases import INDIVIDUAL, TAGS, entry, tiny
@@ -325,7 +325,7 @@ def test_no_training_outlives_a_parent_that_is_killed(write_config: WriteConfig,
     (tmp_path / "pretends.py").write_text(sleeps)
     code = f"""
 from pathlib import Path
-from boundseg.training import child, several
+from boundseg.training.several import child, several
 child._COMMAND[1] = child._COMMAND[1].replace("boundseg", "pretends")
 several.train_several([Path({str(write_config("a"))!r})], {str(tmp_path)!r}, device="cpu", quiet=True)
 """

@@ -17,8 +17,8 @@ from boundseg.data.augment.warp import index_map, outside
 from boundseg.data.dataset import Dataset
 from boundseg.data.prepare import Placement, PreparedCase
 from boundseg.errors import ConfigError, DatasetError, Problem
-from boundseg.training.augment_config import AugmentationConfig, of_name, warp
 from boundseg.training.config import Config
+from boundseg.training.config.augment import AugmentationConfig, of_name, warp
 from boundseg.training.demands import Demand
 
 BENDS_WITH = (Size, Ratio, Intensity, BoxSize, BoxTightness)  # sums over voxels that need not know where they lie

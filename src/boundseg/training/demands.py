@@ -26,7 +26,7 @@ from boundseg.data.priors import Facts, Prior
 from boundseg.errors import ConfigError, PriorsError
 from boundseg.nearest import did_you_mean
 from boundseg.training.config import SupervisionConfig
-from boundseg.training.constraint_config import AskedConfig, BoundsConfig, BoxConfig, SizeConfig
+from boundseg.training.config.constraints import AskedConfig, BoundsConfig, BoxConfig, SizeConfig
 
 Side = float | Float[np.ndarray, " components"]
 Pair = tuple[Side, Side]

@@ -14,10 +14,11 @@ from safetensors import SafetensorError, safe_open
 
 from boundseg.data.dataset import Dataset
 from boundseg.errors import CheckpointError, InputError, RunError
-from boundseg.training import course, settings
-from boundseg.training.checkpoint import FORMAT
+from boundseg.training import course
+from boundseg.training.config import in_words as settings
 from boundseg.training.progress import summary
 from boundseg.training.run import Run
+from boundseg.training.state.checkpoint import FORMAT
 from boundseg.training.supervision import entries_of
 
 # what batch normalisation counts beside the parameters, by torch's names

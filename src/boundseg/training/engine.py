@@ -16,12 +16,12 @@ from boundseg.data.batches import Batch
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError
 from boundseg.losses import Method, Objective, Penalties
-from boundseg.training.augment_config import augmentations, of_name
-from boundseg.training.average import WeightAverage
 from boundseg.training.config import Config
+from boundseg.training.config.augment import augmentations, of_name
 from boundseg.training.processes import Processes
 from boundseg.training.running import Running
-from boundseg.training.session import Session
+from boundseg.training.state.average import WeightAverage
+from boundseg.training.state.session import Session
 from boundseg.training.steps import Steps
 from boundseg.training.supervision import Teaching
 

@@ -26,11 +26,11 @@ from boundseg.training.gradients import Pulls
 from boundseg.training.guard import Interruption, Refusals, found_lost, require_finite
 from boundseg.training.processes import Processes, start
 from boundseg.training.progress import display
-from boundseg.training.resume import begun
 from boundseg.training.run import Run
 from boundseg.training.running import means, merged
 from boundseg.training.schedules import barrier_steepness, learning_rate
-from boundseg.training.session import require_room
+from boundseg.training.state.resume import begun
+from boundseg.training.state.session import require_room
 from boundseg.training.supervision import Teaching, teach
 from boundseg.training.validation import validate
 from boundseg.training.watch import tensorboard

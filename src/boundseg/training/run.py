@@ -28,10 +28,10 @@ from boundseg.data.stored import StoredSlices
 from boundseg.errors import RunError, VolumeError
 from boundseg.inference import Predictor, VolumePredictor
 from boundseg.networks import build
-from boundseg.training import checkpoint as checkpoints
-from boundseg.training.checkpoint import Checkpoint
 from boundseg.training.config import Config
-from boundseg.training.writing import append, writing
+from boundseg.training.state import checkpoint as checkpoints
+from boundseg.training.state.checkpoint import Checkpoint
+from boundseg.training.state.writing import append, writing
 
 Which = Literal["best", "last"]
 

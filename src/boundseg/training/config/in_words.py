@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from boundseg.training.config import Config
-from boundseg.training.constraint_config import BoundsConfig, BoxConfig, SizeConfig
+from boundseg.training.config.constraints import BoundsConfig, BoxConfig, SizeConfig
 
 
 def network(config: Config) -> str:

@@ -15,7 +15,7 @@ from boundseg.errors import ConfigError
 from boundseg.losses import Lagrangian, Method, Penalties, Proposals
 from boundseg.losses.proposals import Solver, Targets
 from boundseg.nearest import did_you_mean
-from boundseg.training.section import Count, NotNegative, Positive, Section
+from boundseg.training.config.section import Count, NotNegative, Positive, Section
 
 
 class PenaltyConfig(Section):

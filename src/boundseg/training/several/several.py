@@ -15,11 +15,11 @@ import torch
 from boundseg.data.dataset import Dataset
 from boundseg.errors import InputError, Problem, RunError
 from boundseg.networks import build
-from boundseg.training.child import Child, State, last_state
 from boundseg.training.config import Config
 from boundseg.training.guard import Interruption
 from boundseg.training.run import Run
-from boundseg.training.several_display import display
+from boundseg.training.several.child import Child, State, last_state
+from boundseg.training.several.display import display
 from boundseg.training.supervision import demands_of_entries, entries_of
 
 LOOK_S = 0.25  # between looks at what the trainings have written

@@ -12,7 +12,7 @@ from boundseg.data.augment import AUGMENTATIONS, Elastic, Even, IntensityChange,
 from boundseg.data.augment.intensity import NONE
 from boundseg.data.batches import Batch
 from boundseg.nearest import did_you_mean
-from boundseg.training.section import NotNegative, Positive, Section, Share
+from boundseg.training.config.section import NotNegative, Positive, Section, Share
 
 Range = tuple[Positive, Positive]
 

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from boundseg.training.child import Child
 from boundseg.training.progress import summary
+from boundseg.training.several.child import Child
 
 STYLES = {"training": "bold", "done": "green", "refused": "red", "failed": "red", "interrupted": "yellow"}
 

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from boundseg.accumulate import Streaming
 from boundseg.errors import CheckpointError, RunError
 from boundseg.losses import Lagrangian, Method
-from boundseg.training import checkpoint as checkpoints
-from boundseg.training.average import WeightAverage
 from boundseg.training.processes import Processes
-from boundseg.training.random_state import random_state, set_random_state
 from boundseg.training.run import Run
 from boundseg.training.running import Running, merged
 from boundseg.training.schedules import Progress
-from boundseg.training.writing import writing
+from boundseg.training.state import checkpoint as checkpoints
+from boundseg.training.state.average import WeightAverage
+from boundseg.training.state.random_state import random_state, set_random_state
+from boundseg.training.state.writing import writing
 
 
 @dataclass

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from boundseg.accumulate import Streaming
 from boundseg.data import atomic
 from boundseg.errors import CheckpointError
-from boundseg.training.writing import os_error
+from boundseg.training.state.writing import os_error
 
 FORMAT = 1
 PREVIOUS = "previous"
