@@ -163,7 +163,7 @@ def _facts(lines: Sequence[Line], asked: Asked) -> dict[str, str]:
     facts["grid"] = _all(settings.grid(config) for config in configs)
     facts["network"] = _all(settings.network(config) for config in configs)
     facts["training"] = _all(settings.training(config) for config in configs)
-    facts["seeds"] = _all(str(result.planned.seed) for result in results)
+    facts["seeds"] = ", ".join(map(str, sorted({result.planned.seed for result in results})))
     for dataset in {str(r.planned.dataset.folder): r.planned.dataset for r in results}.values():
         facts[f"dataset {dataset.folder.name}"] = _split(dataset)
     facts |= asked.sources

@@ -69,6 +69,7 @@ def draw_curves(lines: Sequence[Line], path: Path, footnote: str) -> None:
         ax.set_title(f"{name} bounds" if name not in ("tags", "") else name, fontsize=9)
         ax.set_xlabel("epoch", fontsize=8)
         ax.set_ylabel("validation DSC, volumes", fontsize=8)
+        ax.set_xlim(0, max([1, *(result.planned.config.training.epochs for line in lines for result in line.results)]))
         ax.xaxis.get_major_locator().set_params(integer=True)
         if ax.lines:
             ax.legend(fontsize=6.5, frameon=False, loc="lower right")
@@ -117,19 +118,17 @@ def draw_annotated(lines: Sequence[Line], path: Path, footnote: str) -> None:
         if theirs:
             hollow: dict[str, Any] = {"marker": "D", "markersize": 5, "markerfacecolor": "none", "linewidth": 0.9}
             ax.plot(*zip(*theirs, strict=True), "--", color=COLOURS[i], label=f"the paper: {label}", **hollow)
-    for line, style in zip([one for one in lines if one.row.annotated is None], ("-", ":"), strict=False):
+    for line in (one for one in lines if one.row.annotated is None):
+        full = line.row.name == "full"
+        label, style = ("all volumes full", ":") if full else ("all volumes weak, common bounds", "-")
         if line.dice():
-            ax.axhline(
-                float(np.mean(line.dice())),
-                linestyle=style,
-                color=GREY,
-                linewidth=1.2,
-                label=f"ours: {_name(line, '')}",
-            )
+            dice = float(np.mean(line.dice()))
+            ax.axhline(dice, linestyle=style, color=GREY, linewidth=1.4, label=f"ours: {label}")
         if line.row.paper is not None:
-            ax.axhline(
-                line.row.paper, linestyle=style, color=GREY, linewidth=0.6, label=f"the paper: {_name(line, '')}"
-            )
+            ax.axhline(line.row.paper, linestyle=style, color=COLOURS[5], linewidth=0.9, label=f"the paper: {label}")
+    counts = sorted({line.row.annotated for line in lines if line.row.annotated is not None})
+    ax.set_xticks(counts)
+    ax.set_xlim(0, max([1, *counts]) * 1.1)
     ax.set_ylim(0, 1)
     ax.set_xlabel("fully annotated volumes", fontsize=9)
     ax.set_ylabel("DSC", fontsize=9)
@@ -203,17 +202,15 @@ def draw_labels(dataset: Dataset, base: Base, label_sets: Sequence[str], path: P
 
 
 def draw_penalty(sizes: np.ndarray, costs: dict[str, np.ndarray], bounds: tuple[float, float], path: Path) -> None:
-    """Figure 1: what a size costs, and the slope, which is what pulls at the network."""
-    figure, axes = _figure(8.4, 3.2, 2, 2)
-    for i, (name, cost) in enumerate(costs.items()):
-        axes[0].plot(sizes, cost, color=COLOURS[i], linewidth=1.5, label=name)
-        axes[1].plot(sizes, np.gradient(cost, sizes), color=COLOURS[i], linewidth=1.5)
-    for ax, label in zip(axes, ("cost, relative to its value at size 0", "slope of it, per px"), strict=True):
+    """Figure 1: what a size costs, a panel for each penalty."""
+    figure, axes = _figure(8.4, 3.2, len(costs), len(costs))
+    for i, (ax, (name, cost)) in enumerate(zip(axes, costs.items(), strict=True)):
+        ax.plot(sizes, cost, color=COLOURS[i], linewidth=1.6)
         ax.axvspan(*bounds, color=GREY, alpha=0.2, linewidth=0)
+        ax.set_title(name, fontsize=9)
         ax.set_xlabel("size V [px]", fontsize=9)
-        ax.set_ylabel(label, fontsize=9)
-    figure.legend(loc="outside upper left", ncols=2, fontsize=8, frameon=False)
-    _save(figure, path, f"The bounds a = {bounds[0]:g} and b = {bounds[1]:g} px are shaded.")
+        ax.set_ylabel("cost", fontsize=9)
+    _save(figure, path, f"Shaded: between the bounds a = {bounds[0]:g} and b = {bounds[1]:g} px.")
 
 
 def draw_times(
