@@ -49,7 +49,7 @@ def reproduce(
     patient: Annotated[
         str | None, typer.Option(help="Whose masks give the common bounds, where priors.csv has none.")
     ] = None,
-    train: Annotated[bool, typer.Option(help="--no-train writes the table of what is there.")] = True,
+    train: Annotated[bool, typer.Option(help="--no-train judges and writes what is there.")] = True,
     device: Device = "auto",
 ) -> None:
     """Example:  boundseg reproduce table1 --data ACDC_LV --scale quick --jobs 2
@@ -76,7 +76,7 @@ def reproduce(
         quiet=Verbosity.quiet,
         report=say,
     )
-    show_table(what, found.rows)
+    show_table(what, found.short())
     for outcome in found.outcomes:
         if outcome.message:
             err.print(f"[red]{plain(outcome.name)}:[/] {plain(outcome.message)}")

@@ -54,7 +54,11 @@ def write(asked_for: Table, lines: Sequence[Line], asked: Asked, out: Path) -> d
     atomic.write_text(found["csv"], table.csv([row for line in lines for row in line.digits()]))
     atomic.write_text(found["pairs"], table.csv(tests))
     short = [
-        {key: value for key, value in row.items() if key not in ("judged epoch", "minutes", "volume error [%]")}
+        {
+            key: value
+            for key, value in row.items()
+            if key not in ("judged epoch", "minutes", "absolute volume error [%]")
+        }
         for row in shown
     ]
     atomic.write_text(found["latex"], table.latex(short, f"{asked_for.title}. {_scaled(asked)}"))

@@ -33,6 +33,8 @@ def draw_bars(lines: Sequence[Line], path: Path, footnote: str) -> None:
             ax.plot([low, high], [y, y], color=ours, linewidth=1.6, alpha=0.6, zorder=2)
         dice = line.dice()
         ax.scatter(dice, [y] * len(dice), s=26, color=ours, zorder=3)
+        own_way = line.paper_dice()
+        ax.scatter(own_way, [y] * len(own_way), s=26, facecolors="none", edgecolors=ours, zorder=3)
         if line.row.paper is not None:
             ax.scatter([line.row.paper], [y], s=32, facecolors="none", edgecolors=theirs, marker="D", zorder=3)
         if not dice:
@@ -45,6 +47,8 @@ def draw_bars(lines: Sequence[Line], path: Path, footnote: str) -> None:
         _handle("o", ours, "ours: volumes of the test cases, 95 % over patients"),
         _handle("D", theirs, "the paper: its validation images", hollow=True),
     ]
+    if any(line.paper_dice() for line in lines):
+        handles.append(_handle("o", ours, "ours: slices of the validation cases", hollow=True))
     figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=8, frameon=False)
     _save(figure, path, footnote)
 

@@ -21,6 +21,15 @@ from boundseg.paper.table import Line, lines_of
 from boundseg.training.several import Interrupted, Outcome, train_several
 
 Report = Callable[[str], None]
+# columns of the page that a terminal has no room for
+LONG = (
+    "test DSC, slices",
+    "HD95 [mm]",
+    "absolute volume error [%]",
+    "validation DSC, judged epoch",
+    "judged epoch",
+    "validation DSC, last epochs",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,10 @@ class Reproduced:
     rows: list[dict[str, str]]
     outcomes: list[Outcome]
     interrupted: bool = False
+
+    def short(self) -> list[dict[str, str]]:
+        """The same in the columns that a terminal has room for."""
+        return [{key: value for key, value in row.items() if key not in LONG} for row in self.rows]
 
     @property
     def unfinished(self) -> list[str]:
@@ -86,7 +99,7 @@ def reproduce(
         overrides: As for :meth:`boundseg.training.config.Config.load`, for all rows.
         patient: The annotated patient of the common bounds, where they are not in ``priors.csv`` yet.
         device: As for :func:`boundseg.train`.
-        train: False writes the table of what is there, and runs nothing.
+        train: False trains and derives nothing: what is there is judged and written, also while it trains elsewhere.
         quiet: Show no progress.
         report: Told of what is derived and judged.
 
@@ -111,12 +124,14 @@ def reproduce(
             outcomes = _trained(planned, out, jobs, threads, device, quiet)
         except Interrupted as signal:
             outcomes, interrupted = signal.outcomes, True
-        for one in () if interrupted else planned:
-            if runs.finished(one):
-                runs.judge(one, preset, device, report)
+    for one in () if interrupted else planned:
+        if runs.ready(one):
+            runs.judge(one, preset, device, report)
     failed = {o.name: f"{o.state}: {o.message.splitlines()[0]}" for o in outcomes if o.message}
     results: list[Result] = [runs.result(one, preset, failed.get(one.name, "")) for one in planned]
     command = _command(what, data, scale, preset, out, only, seeds, overrides, patient)
+    if left := sorted({row.base.dataset for row in asked_for.rows if row.base.name not in datasets}):
+        sources["left out"] = f"rows of {', '.join(left)}: no dataset folder was given"
     asked = Asked(preset, scale, command, tuple(overrides), sources)
     lines: list[Line] = lines_of(results)
     files = page.write(asked_for, lines, asked, out)
@@ -192,7 +207,9 @@ def _provided(
         if train:
             what_is_needed.provide(dataset, wanted, base, patient, report)
         if (dataset.folder / "priors.csv").is_file():
-            sources |= what_is_needed.sources(dataset, wanted.sets, base)
+            found = what_is_needed.sources(dataset, wanted.sets, base)
+            of_one = "" if len(datasets) == 1 else f", {base.target}"
+            sources |= {f"{name}{of_one}": source for name, source in found.items()}
         planned += ones
     order = [row.key for row in rows]
     return sorted(planned, key=lambda one: (order.index(one.row.key), one.seed)), sources

@@ -135,6 +135,11 @@ def finished(one: Planned) -> bool:
     return bool(state.get("epoch", -1) + 1 >= one.config.training.epochs)
 
 
+def ready(one: Planned) -> bool:
+    """Whether it can be judged: trained to the end, with the config that is planned."""
+    return finished(one) and _same(one, Run.open(one.folder))
+
+
 def judge(one: Planned, preset: Preset, device: str, report: Callable[[str], None]) -> None:
     """Judges a finished run on the test cases, and by the paper's presets on the validation cases too.
 
