@@ -19,6 +19,7 @@ from boundseg.report.pictures import draw_slices
 from boundseg.report.plots import COLOURS
 
 GREY = "#8c8c8c"
+LEAST_SIDE_PX = 96  # of the part of a slice that is shown
 SHARES = (0.1, 0.5, 0.85)  # of the slices in the order of their size: a large one, a middle one, a small one
 
 
@@ -175,9 +176,23 @@ def draw_predictions(lines: Sequence[Line], path: Path) -> bool:
                     f"Run: boundseg evaluate {line.judged[0].planned.folder} --cases test",
                 ) from error
         maps["reference"] = dataset.to_slices(dataset.read_labels(case, "full", volume))[index]
-        rows.append(Slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps))
+        target = dataset.classes[done[0].row.base.target]
+        rows.append(
+            _slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps, maps["reference"] == target)
+        )
     draw_slices(rows, dataset.classes, path, dataset.ignore)
     return True
+
+
+def _slice(title: str, image: np.ndarray, maps: dict[str, np.ndarray], region: np.ndarray) -> Slice:
+    """The part of a slice about a region, three times as large as it."""
+    parts = []
+    for places, length in zip(np.nonzero(region), region.shape, strict=True):
+        side = max(LEAST_SIDE_PX, 3 * int(max(map(np.ptp, np.nonzero(region))) + 1))
+        start = int(np.clip((places.min() + places.max() - side) // 2, 0, max(length - side, 0)))
+        parts.append(slice(start, start + side))
+    part = tuple(parts)
+    return Slice(title, image[part], {name: labels[part] for name, labels in maps.items()})
 
 
 def draw_labels(dataset: Dataset, base: Base, label_sets: Sequence[str], path: Path) -> list[str]:
@@ -200,7 +215,8 @@ def draw_labels(dataset: Dataset, base: Base, label_sets: Sequence[str], path: P
             {"full": "full mask"}.get(name, name): dataset.to_slices(dataset.read_labels(case, name, volume))[index]
             for name in ("full", *label_sets)
         }
-        rows.append(Slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps))
+        there = maps["full mask"] == dataset.classes[base.target]
+        rows.append(_slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps, there))
     draw_slices(rows, dataset.classes, path, dataset.ignore)
     return [row.title for row in rows]
 
