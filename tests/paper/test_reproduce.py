@@ -11,10 +11,12 @@ import matplotlib.image
 import pandas as pd
 import pytest
 
+from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError, DatasetError, InputError, RunError
 from boundseg.evaluation.tables import Evaluation, paired_tests
 from boundseg.paper import reproduce, standalone
+from boundseg.paper.by_volume import by_volume
 from boundseg.paper.reproduce import _require_known
 from boundseg.training.config import Config
 from boundseg.training.run import Run
@@ -62,7 +64,7 @@ def test_the_page_says_that_it_is_reduced_and_on_what(begun: Begun) -> None:
     assert facts["bounds common"].startswith("full masks of patient01")
     assert facts["changed"].startswith("training.epochs=2")
     assert "1 thread(s)" in facts["machine"]
-    assert "Split by patient" in text
+    assert "split by patient" in text
     assert f"boundseg reproduce table1 --data {begun.dataset} --scale quick" in text
 
 
@@ -76,8 +78,8 @@ def test_the_tables_figures_are_those_of_the_evaluations(begun: Begun) -> None:
         assert found.about["cases"] == "test"
         assert found.about["weights"] == "last"
         dice = found.volumes["dice"].mean()
-        assert line["test_dice_volumes"] == pytest.approx(dice, rel=1e-5)
-        assert line["test_dice_slices"] == pytest.approx(found.slices["dice"].mean(), rel=1e-5)
+        assert line["dice_volumes"] == pytest.approx(dice, rel=1e-5)
+        assert line["dice_slices"] == pytest.approx(found.slices["dice"].mean(), rel=1e-5)
         assert row["test DSC, volumes"].startswith(f"{dice:.3f} (")
         assert row["state"] == "done"
         metrics = Run.open(begun.out / "table1" / name / "seed0").metrics()
@@ -167,6 +169,27 @@ def test_predictions_are_drawn_only_where_something_is_judged(begun: Begun, tmp_
     found = reproduce("figure5", [begun.dataset], out=tmp_path, scale="quick", train=False)
     assert "picture" not in found.files
     assert "![" not in found.files["page"].read_text(encoding="utf-8")
+
+
+def test_a_split_by_volume_is_a_folder_of_links(begun: Begun, tmp_path: Path) -> None:
+    before = Dataset.open(begun.dataset).fingerprint()
+    found = reproduce("table1", [begun.dataset], out=tmp_path, scale="quick", split="volumes", train=False)
+    assert Dataset.open(begun.dataset).fingerprint() == before
+    view = Dataset.open(tmp_path / "by-volume" / "hearts")
+    assert set(view.cases) == set(Dataset.open(begun.dataset).cases)
+    assert all(cases == [name] for name, cases in view.splits.patients.items())
+    assert (len(view.cases_of("train")), len(view.cases_of("validation")), view.cases_of("test")) == (7, 1, [])
+    assert {row.set for row in priors.read(view.folder / "priors.csv")}.isdisjoint({"common"})
+    for case in view.cases:
+        theirs, ours = (Dataset.open(folder).read_image(case)[0] for folder in (begun.dataset, view.folder))
+        assert (theirs == ours).all()
+    assert "validation DSC, volumes" in found.rows[0]
+    assert not any(key.startswith("test ") for key in found.rows[0])
+    page = found.files["page"].read_text(encoding="utf-8")
+    assert "by volume, as the paper's: patients on both sides, no test set" in page
+    assert "--split volumes" in page
+    again = by_volume(Dataset.open(begun.dataset), view.folder)
+    assert again.fingerprint() == view.fingerprint()
 
 
 def test_the_penalty_needs_no_data(tmp_path: Path) -> None:

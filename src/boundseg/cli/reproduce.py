@@ -49,6 +49,10 @@ def reproduce(
     patient: Annotated[
         str | None, typer.Option(help="Whose masks give the common bounds, where priors.csv has none.")
     ] = None,
+    split: Annotated[
+        Literal["patients", "volumes"],
+        typer.Option(help="patients: as splits.json says. volumes: as the paper, without a test set."),
+    ] = "patients",
     train: Annotated[bool, typer.Option(help="--no-train judges and writes what is there.")] = True,
     device: Device = "auto",
 ) -> None:
@@ -71,6 +75,7 @@ def reproduce(
         threads=threads,
         overrides=override or (),
         patient=patient,
+        split=split,
         device=device_named(device),
         train=train,
         quiet=Verbosity.quiet,

@@ -62,8 +62,13 @@ class Needs:
         return cls(tuple(labels), tuple(sets), lists)
 
 
-def require_kind(dataset: Dataset, base: Base) -> None:
+def require_kind(dataset: Dataset, base: Base, sides: Sequence[str] = SPLITS) -> None:
     """Raises where a dataset folder is not one that the rows can be run on, with everything that is missing.
+
+    Args:
+        dataset: The folder.
+        base: Of the rows.
+        sides: The lists of ``splits.json`` that somebody has to be in.
 
     Raises:
         DatasetError: The class, one of the three splits, or full masks are not there.
@@ -78,7 +83,7 @@ def require_kind(dataset: Dataset, base: Base) -> None:
         )
     problems = [
         Problem(f"nobody is in the list {name!r}.", str(dataset.folder / "splits.json"), "Put patients into it.")
-        for name in SPLITS
+        for name in sides
         if not dataset.splits.lists.get(name)
     ]
     missing = [case for name in SPLITS for case in _cases(dataset, name) if not dataset.label_path(case).is_file()]
@@ -142,7 +147,9 @@ def annotated_patient(dataset: Dataset, base: Base, patient: str | None = None) 
         raise DatasetError(
             f"{patient} is not in the list 'train'.", str(dataset.folder / "splits.json"), "Give --patient another."
         )
-    return patient or (base.patient if base.patient in trains and base.patient is not None else trains[0])
+    # by volume, a patient is one of his volumes
+    own = [name for name in trains if base.patient and (name == base.patient or name.startswith(f"{base.patient}_"))]
+    return patient or (own or trains)[0]
 
 
 def drawn(dataset: Dataset, count: int, seed: int) -> list[str]:

@@ -106,11 +106,13 @@ def _page(
     parts += [_reading(asked.preset), ""]
     if drawn:
         parts += [f"![{asked_for.title}]({asked_for.name}.png)", ""]
+        if asked_for.picture == "slices":
+            parts += ["Shown is the part of each slice about the reference; what is predicted elsewhere is not.", ""]
     if tests:
         parts += ["## Pairs of rows", ""]
         parts += [
-            "Test DSC, phases and seeds of a patient averaged; mean difference with its 95 % bootstrap interval over "
-            "patients, Wilcoxon's signed-rank test, Holm's correction over these pairs.",
+            f"{lines[0].judged_on.capitalize()} DSC, phases and seeds of a patient averaged; mean difference with its "
+            "95 % bootstrap interval over patients, Wilcoxon's signed-rank test, Holm's correction over these pairs.",
             "",
             markdown(table.pairs_shown(tests)),
         ]
@@ -146,7 +148,7 @@ def _reading(preset: Preset) -> str:
     own = (
         ""
         if preset == "honest"
-        else "`validation DSC, slices` is the paper's measure: the best epoch by validation DSC, the mean over slices, "
+        else "`validation DSC, the paper's way`: the best epoch by validation DSC, the mean over slices, "
         "an empty slice that is predicted empty counts as 1. "
     )
     return (

@@ -45,7 +45,7 @@ def draw_bars(lines: Sequence[Line], path: Path, footnote: str) -> None:
     ax.set_xlim(0, 1)
     ax.set_xlabel("DSC", fontsize=9)
     handles = [
-        _handle("o", ours, "ours: volumes of the test cases, 95 % over patients"),
+        _handle("o", ours, f"ours: volumes of the {lines[0].judged_on} cases, 95 % over patients"),
         _handle("D", theirs, "the paper: its validation images", hollow=True),
     ]
     if any(line.paper_dice() for line in lines):
@@ -146,7 +146,7 @@ def _kind(line: Line) -> str:
 
 
 def draw_predictions(lines: Sequence[Line], path: Path) -> bool:
-    """A large, a middle and a small test slice: what each finished row predicts (its first seed), and the reference.
+    """A large, a middle and a small slice: what each finished row predicts (its first seed), and the reference.
 
     Returns:
         Whether there was anything to draw.

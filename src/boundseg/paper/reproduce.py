@@ -6,12 +6,14 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from boundseg.data.dataset import Dataset
+from boundseg.data.dataset import SPLITS, Dataset
 from boundseg.errors import ConfigError, DatasetError
 from boundseg.nearest import did_you_mean
 from boundseg.paper import needs as what_is_needed
 from boundseg.paper import page, runs
+from boundseg.paper.by_volume import by_volume
 from boundseg.paper.needs import Needs
 from boundseg.paper.page import Asked
 from boundseg.paper.rows import PRESETS, SCALES, Base, Preset, Row, Scale, Table, tables
@@ -21,9 +23,11 @@ from boundseg.paper.table import Line, lines_of
 from boundseg.training.several import Interrupted, Outcome, train_several
 
 Report = Callable[[str], None]
+Split = Literal["patients", "volumes"]
 # columns of the page that a terminal has no room for
 LONG = (
     "test DSC, slices",
+    "validation DSC, slices",
     "HD95 [mm]",
     "absolute volume error [%]",
     "validation DSC, judged epoch",
@@ -76,6 +80,7 @@ def reproduce(
     threads: int | None = None,
     overrides: Sequence[str] = (),
     patient: str | None = None,
+    split: Split = "patients",
     device: str = "auto",
     train: bool = True,
     quiet: bool = False,
@@ -98,6 +103,8 @@ def reproduce(
         threads: CPU threads of each.
         overrides: As for :meth:`boundseg.training.config.Config.load`, for all rows.
         patient: The annotated patient of the common bounds, where they are not in ``priors.csv`` yet.
+        split: ``patients``: as the dataset folder says. ``volumes``: as the paper's, see
+            :func:`boundseg.paper.by_volume.by_volume`; the folder is ``out/by-volume/NAME``.
         device: As for :func:`boundseg.train`.
         train: False trains and derives nothing: what is there is judged and written, also while it trains elsewhere.
         quiet: Show no progress.
@@ -114,7 +121,9 @@ def reproduce(
         )
         return Reproduced(files, shown, [])
     asked_for = _chosen(tables()[what], only)
-    datasets = _datasets(asked_for, data)
+    datasets = _datasets(asked_for, data, SPLITS if split == "patients" else ())
+    if split == "volumes":
+        datasets = {name: _by_volume(one, out) for name, one in datasets.items()}
     rows = [row for row in asked_for.rows if row.base.name in datasets]
     planned, sources = _provided(rows, datasets, seeds, preset, scale, out, overrides, patient, train, report)
     outcomes: list[Outcome] = []
@@ -129,9 +138,13 @@ def reproduce(
             runs.judge(one, preset, device, report)
     failed = {o.name: f"{o.state}: {o.message.splitlines()[0]}" for o in outcomes if o.message}
     results: list[Result] = [runs.result(one, preset, failed.get(one.name, "")) for one in planned]
-    command = _command(what, data, scale, preset, out, only, seeds, overrides, patient)
+    command = _command(what, data, scale, preset, out, only, seeds, overrides, patient, split)
     if left := sorted({row.base.dataset for row in asked_for.rows if row.base.name not in datasets}):
         sources["left out"] = f"rows of {', '.join(left)}: no dataset folder was given"
+    if split == "volumes":
+        sources["split"] = (
+            "by volume, as the paper's: patients on both sides, no test set; each volume counts as a patient"
+        )
     asked = Asked(preset, scale, command, tuple(overrides), sources)
     lines: list[Line] = lines_of(results)
     files = page.write(asked_for, lines, asked, out)
@@ -164,7 +177,7 @@ def _chosen(asked_for: Table, only: Sequence[str]) -> Table:
     return Table(asked_for.name, asked_for.title, rows, asked_for.picture)
 
 
-def _datasets(asked_for: Table, data: Sequence[Path]) -> dict[str, Dataset]:
+def _datasets(asked_for: Table, data: Sequence[Path], sides: Sequence[str]) -> dict[str, Dataset]:
     """For each base of the rows the folder that has its class; a base without a folder is left out, but not all."""
     bases: dict[str, Base] = {row.base.name: row.base for row in asked_for.rows}
     if not data:
@@ -176,13 +189,18 @@ def _datasets(asked_for: Table, data: Sequence[Path]) -> dict[str, Dataset]:
         fitting = [base for base in bases.values() if base.target in dataset.classes and base.name not in found]
         if not fitting:
             fitting = [next(iter(bases.values()))]
-            what_is_needed.require_kind(dataset, fitting[0])
+            what_is_needed.require_kind(dataset, fitting[0], sides)
             raise DatasetError(
                 f"{dataset.folder} is the second folder with {fitting[0].target}.", "--data", "Give one."
             )
-        what_is_needed.require_kind(dataset, fitting[0])
+        what_is_needed.require_kind(dataset, fitting[0], sides)
         found[fitting[0].name] = dataset
     return found
+
+
+def _by_volume(dataset: Dataset, out: Path) -> Dataset:
+    """The same volumes in the paper's split, below the output folder."""
+    return by_volume(dataset, out / "by-volume" / dataset.folder.resolve().name)
 
 
 def _provided(
@@ -233,6 +251,7 @@ def _command(
     seeds: Sequence[int],
     overrides: Sequence[str],
     patient: str | None,
+    split: Split,
 ) -> str:
     words = ["boundseg", "reproduce", what]
     words += [word for folder in data for word in ("--data", str(folder))]
@@ -241,4 +260,5 @@ def _command(
     words += [word for seed in seeds if list(seeds) != [0] for word in ("--seed", str(seed))]
     words += [word for override in overrides for word in ("--set", override)]
     words += ["--patient", patient] if patient else []
+    words += ["--split", split] if split != "patients" else []
     return shlex.join(words)

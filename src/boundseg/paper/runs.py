@@ -49,6 +49,11 @@ class Planned:
         """``TABLE/ROW/seedN``, as its folder lies below the output folder."""
         return f"{self.row.key}/seed{self.seed}"
 
+    @property
+    def judged_on(self) -> str:
+        """The list of cases that the table is about: ``test``; ``validation`` where there is no test set."""
+        return "test" if self.dataset.splits.lists.get("test") else "validation"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -59,7 +64,7 @@ class Result:
         state: ``done``, ``12/20 epochs``, ``not begun``, or why there is none.
         rows: Of ``metrics.csv``.
         environment: Of the run; empty where it was not begun.
-        test: How it was judged on the test cases; None where it was not.
+        test: How it was judged on the test cases (without a test set, on the validation cases); None where it was not.
         validation: The same on the validation cases, empty slices counted as 1: the paper's way.
     """
 
@@ -141,7 +146,7 @@ def ready(one: Planned) -> bool:
 
 
 def judge(one: Planned, preset: Preset, device: str, report: Callable[[str], None]) -> None:
-    """Judges a finished run on the test cases, and by the paper's presets on the validation cases too.
+    """Judges a finished run on the test cases where there are any, by the paper's presets on the validation cases too.
 
     What was judged before stays, as long as the weights are the same.
 
@@ -154,9 +159,9 @@ def judge(one: Planned, preset: Preset, device: str, report: Callable[[str], Non
         found = evaluate(run, "validation", which=which, device=device, empty="one")
         for name, text in found.texts().items():
             atomic.write_text(one.folder / ON_VALIDATION / name, text)
-    if _judged(one, "evaluation", "test", which) is None:
-        report(f"judging {one.name} on the test cases")
-        evaluate(run, "test", which=which, device=device)
+    if _judged(one, "evaluation", one.judged_on, which) is None:
+        report(f"judging {one.name} on the {one.judged_on} cases")
+        evaluate(run, one.judged_on, which=which, device=device)
 
 
 def weights(preset: Preset) -> Which:
@@ -175,7 +180,7 @@ def result(one: Planned, preset: Preset, failed: str = "") -> Result:
         return Result(one, failed or "begun with another config")
     if not finished(one):
         return Result(one, failed or f"{len(rows)}/{one.config.training.epochs} epochs", rows, run.environment)
-    test = _judged(one, "evaluation", "test", which)
+    test = _judged(one, "evaluation", one.judged_on, which)
     validation = _judged(one, ON_VALIDATION, "validation", which)
     return Result(one, "done" if test is not None else "not judged", rows, run.environment, test, validation)
 

@@ -19,6 +19,8 @@ from boundseg.paper.runs import Result
 
 LAST_EPOCHS = 50  # over which the paper calls a method unstable or not; of a short run, its last quarter
 
+PAPERS_WAY = "validation DSC, the paper's way"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -36,6 +38,11 @@ class Line:
     def judged(self) -> list[Result]:
         """The seeds that were trained to the end and judged."""
         return [result for result in self.results if result.test is not None]
+
+    @property
+    def judged_on(self) -> str:
+        """``test``, or ``validation`` where there is no test set."""
+        return self.results[0].planned.judged_on
 
     @property
     def state(self) -> str:
@@ -75,14 +82,14 @@ class Line:
             dice = formatted(mean(*self._values("dice")), 3)
         elif judged:
             dice = _spread(self.dice(), 3)
-        own = {} if preset == "honest" else {"validation DSC, slices": _spread(map(_paper_dice, judged), 3)}
+        own = {} if preset == "honest" else {PAPERS_WAY: _spread(map(_paper_dice, judged), 3)}
         epochs = sorted({result.judged_epoch for result in judged if result.judged_epoch is not None})
         return {
             "training": self.row.title,
             "the paper's DSC": "" if self.row.paper is None else f"{self.row.paper:.4f}",
             **own,
-            "test DSC, volumes": dice,
-            "test DSC, slices": _spread((_nanmean(result.slices()["dice"]) for result in judged), 3),
+            f"{self.judged_on} DSC, volumes": dice,
+            f"{self.judged_on} DSC, slices": _spread((_nanmean(result.slices()["dice"]) for result in judged), 3),
             "HD95 [mm]": _spread((_nanmean(result.volumes()["hd95_mm"]) for result in judged), 1),
             "absolute volume error [%]": _spread(
                 (100 * _nanmean(result.volumes()["relative_volume_error"].abs()) for result in judged), 1
@@ -121,10 +128,11 @@ class Line:
             if result.test is not None:
                 count, middle, spread = steadiness(result)
                 row |= {
-                    "test_dice_volumes": _nanmean(result.volumes()["dice"]),
-                    "test_dice_slices": _nanmean(result.slices()["dice"]),
-                    "test_hd95_mm": _nanmean(result.volumes()["hd95_mm"]),
-                    "test_absolute_volume_error": _nanmean(result.volumes()["relative_volume_error"].abs()),
+                    "judged_on": self.judged_on,
+                    "dice_volumes": _nanmean(result.volumes()["dice"]),
+                    "dice_slices": _nanmean(result.slices()["dice"]),
+                    "hd95_mm": _nanmean(result.volumes()["hd95_mm"]),
+                    "absolute_volume_error": _nanmean(result.volumes()["relative_volume_error"].abs()),
                     "validation_dice_slices_empty_one": _paper_dice(result),
                     "judged_epoch": result.judged_epoch,
                     "validation_dice_judged_epoch": _judged_dice(result),
