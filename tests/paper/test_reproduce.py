@@ -146,6 +146,17 @@ def test_more_epochs_are_judged_anew(begun: Begun, tmp_path: Path) -> None:
     assert not any(row["test DSC, volumes"] for row in longer.rows)
 
 
+def test_an_evaluation_of_other_weights_is_made_anew(begun: Begun, tmp_path: Path) -> None:
+    out = copy(begun, tmp_path)
+    folder = out / "table1" / "partial" / "seed0" / "evaluation"
+    about = folder / "about.json"
+    about.write_text(about.read_text(encoding="utf-8").replace('"epoch": 1', '"epoch": 0'), encoding="utf-8")
+    (folder / "volumes.csv").write_text("case,class\n", encoding="utf-8")
+    said: list[str] = []
+    assert run(begun.dataset, out, said, train=False).rows == begun.found.rows
+    assert said == ["judging table1/partial/seed0 on the test cases"]
+
+
 def test_another_config_is_never_taken_for_the_rows_own(begun: Begun, tmp_path: Path) -> None:
     out = copy(begun, tmp_path)
     with pytest.raises(InputError, match=r"the config differs from the one that .* began with"):
