@@ -32,6 +32,7 @@ ROOMS = [
     "benchmark",
     "training",
     "report",
+    "paper",
     "demo",
     "terminal",
     "cli",

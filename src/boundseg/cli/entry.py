@@ -18,6 +18,7 @@ from boundseg.cli.dataset import check, convert, weaken
 from boundseg.cli.demo import demo
 from boundseg.cli.info import info
 from boundseg.cli.priors import priors
+from boundseg.cli.reproduce import reproduce
 from boundseg.cli.results import evaluate, predict, report
 from boundseg.cli.train import train
 from boundseg.errors import InputError
@@ -41,6 +42,7 @@ app.command(short_help="Volumes in, label maps out, each on its own grid.")(pred
 app.command(short_help="DSC, distances, volumes and kept bounds on cases with full masks.")(evaluate)
 app.command(short_help="One HTML page about a run, or about several side by side.")(report)
 app.command(short_help="What a run, a dataset or a model is, in one screen.")(info)
+app.command(short_help="The paper's tables and figures, run and set beside ours.")(reproduce)
 
 benchmark = typer.Typer(help="How long a training step takes, and what of it is the method's.", no_args_is_help=True)
 app.add_typer(benchmark, name="benchmark")

@@ -1,0 +1,217 @@
+"""The runs of a table: their configs written, trained side by side, judged, and read back from their folders."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from boundseg.data import atomic
+from boundseg.data.dataset import Dataset
+from boundseg.errors import InputError
+from boundseg.evaluation.tables import Evaluation
+from boundseg.paper.rows import Preset, Row, Scale
+from boundseg.training.config import Config
+from boundseg.training.evaluate import evaluate
+from boundseg.training.run import Run, Which
+
+ON_VALIDATION = "evaluation_validation"  # beside the run's evaluation/, which is of the test cases
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One training of a table.
+
+    Attributes:
+        row: Of which row.
+        seed: With which seed.
+        dataset: On what.
+        path: Its config.
+        config: The same, read.
+        folder: Its run folder.
+    """
+
+    row: Row
+    seed: int
+    dataset: Dataset
+    path: Path
+    config: Config
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """``TABLE/ROW/seedN``, as its folder lies below the output folder."""
+        return f"{self.row.key}/seed{self.seed}"
+
+    @property
+    def judged_on(self) -> str:
+        """The list of cases that the table is about: ``test``; ``validation`` where there is no test set."""
+        return "test" if self.dataset.splits.lists.get("test") else "validation"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run folder says.
+
+    Attributes:
+        planned: Which training.
+        state: ``done``, ``12/20 epochs``, ``not begun``, or why there is none.
+        rows: Of ``metrics.csv``.
+        environment: Of the run; empty where it was not begun.
+        test: How it was judged on the test cases (without a test set, on the validation cases); None where it was not.
+        validation: The same on the validation cases, empty slices counted as 1: the paper's way.
+    """
+
+    planned: Planned
+    state: str
+    rows: list[dict[str, float]] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    test: Evaluation | None = None
+    validation: Evaluation | None = None
+
+    @property
+    def minutes(self) -> float:
+        """That its epochs took, validation included."""
+        return sum(row["seconds"] for row in self.rows) / 60
+
+    @property
+    def validation_dice(self) -> list[tuple[int, float]]:
+        """For every epoch, the mean DSC of the validation volumes on the prepared grid."""
+        name = f"validation dice: {self.planned.row.base.target}"
+        return [(int(row["epoch"]), row[name]) for row in self.rows if not math.isnan(row.get(name, math.nan))]
+
+    @property
+    def judged_epoch(self) -> int | None:
+        """The epoch whose weights were judged, from 0."""
+        return None if self.test is None else int(self.test.about["epoch"])
+
+    def volumes(self) -> pd.DataFrame:
+        """Rows of the target class, a row per test volume."""
+        return _of_class(self.test, "volumes", self.planned.row.base.target)
+
+    def slices(self) -> pd.DataFrame:
+        """The same, a row per slice."""
+        return _of_class(self.test, "slices", self.planned.row.base.target)
+
+    def validation_slices(self) -> pd.DataFrame:
+        """Slices of the validation cases; empty where the preset does not judge them."""
+        return _of_class(self.validation, "slices", self.planned.row.base.target)
+
+
+def plan(
+    rows: Sequence[tuple[Row, Dataset]],
+    seeds: Sequence[int],
+    preset: Preset,
+    scale: Scale,
+    out: Path,
+    overrides: Sequence[str] = (),
+) -> list[Planned]:
+    """Writes the config of every row and seed, and reads it back.
+
+    Raises:
+        ConfigError: An override that is none, or a config that it makes wrong.
+    """
+    planned = []
+    for row, dataset in rows:
+        for seed in seeds:
+            content = row.content(dataset.folder.resolve(), preset, scale, seed)
+            if row.updates_of is not None and row.annotated is not None:
+                times = len(dataset.cases_of(row.updates_of)) / row.annotated
+                content["training"]["epochs"] = max(1, round(content["training"]["epochs"] * times))
+            folder = out / row.key / f"seed{seed}"
+            path = folder.with_name(f"seed{seed}.yaml")
+            atomic.write_text(path, yaml.safe_dump(content, sort_keys=False))
+            config = Config.load(path, overrides)
+            # as it trains, so that a training by hand is the same
+            atomic.write_text(path, f"# {row.key}: preset {preset}, scale {scale}\n{config.dump()}")
+            planned.append(Planned(row, seed, dataset, path, config, folder))
+    return planned
+
+
+def finished(one: Planned) -> bool:
+    """Whether all its epochs are done."""
+    state = _state(one.folder / "checkpoints" / "last")
+    return bool(state.get("epoch", -1) + 1 >= one.config.training.epochs)
+
+
+def ready(one: Planned) -> bool:
+    """Whether it can be judged: trained to the end, with the config that is planned."""
+    return finished(one) and _same(one, Run.open(one.folder))
+
+
+def judge(one: Planned, preset: Preset, device: str, report: Callable[[str], None]) -> None:
+    """Judges a finished run on the test cases where there are any, by the paper's presets on the validation cases too.
+
+    What was judged before stays, as long as the weights are the same.
+
+    Raises:
+        InputError: See :func:`boundseg.training.evaluate.evaluate`.
+    """
+    run, which = Run.open(one.folder), weights(preset)
+    if preset != "honest" and _judged(one, ON_VALIDATION, "validation", which) is None:
+        report(f"judging {one.name} on the validation cases")
+        found = evaluate(run, "validation", which=which, device=device, empty="one")
+        for name, text in found.texts().items():
+            atomic.write_text(one.folder / ON_VALIDATION / name, text)
+    if _judged(one, "evaluation", one.judged_on, which) is None:
+        report(f"judging {one.name} on the {one.judged_on} cases")
+        evaluate(run, one.judged_on, which=which, device=device)
+
+
+def weights(preset: Preset) -> Which:
+    """Which epoch's weights are judged: the last one's, or the best one's by masks as in the paper."""
+    return "last" if preset == "honest" else "best"
+
+
+def result(one: Planned, preset: Preset, failed: str = "") -> Result:
+    """Reads what there is of a training."""
+    try:
+        run = Run.open(one.folder)
+    except InputError:
+        return Result(one, failed or "not begun")
+    rows, which = run.metrics(), weights(preset)
+    if not _same(one, run):
+        return Result(one, failed or "begun with another config")
+    if not finished(one):
+        return Result(one, failed or f"{len(rows)}/{one.config.training.epochs} epochs", rows, run.environment)
+    test = _judged(one, "evaluation", one.judged_on, which)
+    validation = _judged(one, ON_VALIDATION, "validation", which)
+    return Result(one, "done" if test is not None else "not judged", rows, run.environment, test, validation)
+
+
+def _judged(one: Planned, folder: str, cases: str, which: Which) -> Evaluation | None:
+    """An evaluation that is of these cases, these weights and this dataset; None where there is none."""
+    try:
+        found = Evaluation.read(one.folder / folder)
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    epoch = _state(one.folder / "checkpoints" / which).get("epoch")
+    wanted = {"cases": cases, "weights": which, "epoch": epoch, "dataset": str(one.dataset.folder.resolve())}
+    return found if all(found.about.get(key) == value for key, value in wanted.items()) else None
+
+
+def _same(one: Planned, run: Run) -> bool:
+    """Whether a run began with the config that is planned; the number of epochs may have grown since."""
+    ours, theirs = (c.model_dump(mode="json", exclude={"training": {"epochs"}}) for c in (one.config, run.config))
+    return ours == theirs
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of_class(evaluation: Evaluation | None, table: str, target: str) -> pd.DataFrame:
+    if evaluation is None:
+        return pd.DataFrame()
+    rows: pd.DataFrame = getattr(evaluation, table)
+    return rows[rows["class"] == target]

@@ -1,0 +1,133 @@
+"""What trainings need of a dataset folder: found, derived as the verbs do it, and never derived twice."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boundseg.data import priors
+from boundseg.data.dataset import Dataset
+from boundseg.errors import DatasetError
+from boundseg.paper.needs import Needs, annotated_patient, drawn, provide, require_kind, sources
+from boundseg.paper.rows import base, row
+from tests.conftest import CommandLine
+
+ACDC = base("acdc")
+
+
+@pytest.fixture
+def hearts(bare_hearts: Path, tmp_path: Path) -> Dataset:
+    shutil.copytree(bare_hearts, tmp_path / "hearts")
+    return Dataset.open(tmp_path / "hearts")
+
+
+def needs_of(*keys: str, preset: str = "honest") -> Needs:
+    folder = Path("hearts")
+    return Needs.of((row(key), 0, row(key).resolve(folder, preset, "quick", 0)) for key in keys)  # type: ignore[arg-type]
+
+
+def test_what_rows_need() -> None:
+    assert needs_of("table1/full") == Needs()
+    assert needs_of("table1/common") == Needs(("erosion_text",), ("common",))
+    # bounds that the config gives need to know where the class is
+    assert needs_of("table1/common", preset="published") == Needs(("erosion",), ("tags",))
+    assert needs_of("table1/volume", preset="published").sets == ("volume_exact",)
+    assert needs_of("table2/hybrid5", "table2/full10").lists == {"full5_seed0": (5, 0), "full10_seed0": (10, 0)}
+
+
+def test_it_is_derived_as_the_verbs_derive_it(hearts: Dataset, tmp_path: Path, command_line: CommandLine) -> None:
+    theirs = tmp_path / "by-verbs"
+    shutil.copytree(hearts.folder, theirs)
+    ours = provide(hearts, Needs(("erosion_text",), ("tags", "common", "individual", "volume")), ACDC, report=list)
+    for arguments in (
+        ("weaken", theirs, "--reading", "text", "--name", "erosion_text", "--cases", "train", "--cases", "validation"),
+        ("weaken", theirs, "--cases", "train", "--cases", "validation"),
+        ("priors", theirs, "tags", "--empty", "absent", "--cases", "train", "--cases", "validation"),
+        ("priors", theirs, "common", "--empty", "absent", "--patient", "patient01", "--cases", "train",
+         "--cases", "validation"),
+        ("priors", theirs, "individual", "--cases", "train", "--cases", "validation", "--cases", "test"),
+        ("priors", theirs, "volume", "--cases", "train", "--cases", "validation", "--cases", "test"),
+    ):  # fmt: skip
+        code, _, err = command_line(*arguments)
+        assert code == 0, err
+    assert priors.read(ours.folder / "priors.csv") == priors.read(theirs / "priors.csv")
+    for name in ("erosion", "erosion_text"):
+        for case in ours.cases_of("train"):
+            _, image = ours.read_image(case)
+            labels = [Dataset.open(folder).read_labels(case, name, image) for folder in (ours.folder, theirs)]
+            assert np.array_equal(*labels)
+
+
+def test_what_is_there_is_left_alone(hearts: Dataset) -> None:
+    wanted, said = Needs(("disc",), ("individual", "volume_exact"), {"full2_seed0": (2, 0)}), list[str]()
+    once = provide(hearts, wanted, ACDC, report=said.append)
+    assert len(said) == 4
+    before = once.fingerprint(), (once.folder / "priors.csv").stat().st_mtime_ns
+    again = provide(once, wanted, ACDC, report=said.append)
+    assert len(said) == 4
+    assert before == (again.fingerprint(), (again.folder / "priors.csv").stat().st_mtime_ns)
+
+
+def test_the_published_volume_bounds_have_no_margin(hearts: Dataset) -> None:
+    found = provide(hearts, Needs((), ("volume_exact", "volume")), ACDC, report=list)
+    rows = priors.read(found.folder / "priors.csv")
+    exact = {row.case: (row.lower, row.upper) for row in rows if row.set == "volume_exact"}
+    for row_ in (one for one in rows if one.set == "volume"):
+        lower, upper = exact[row_.case]
+        assert lower == upper > 0
+        assert (row_.lower, row_.upper) == pytest.approx((0.9 * lower, 1.1 * upper))
+    told = sources(found, ("volume_exact",), ACDC)
+    assert told == {"bounds volume_exact": "oracle: volume in the full mask, margin 0 (8 rows)"}
+
+
+def test_lists_are_drawn_by_their_seed_over_patients_first(hearts: Dataset) -> None:
+    four = drawn(hearts, 4, seed=1)
+    assert sorted(four) == sorted(hearts.cases_of("train"))
+    for count in (1, 2, 3):
+        assert drawn(hearts, count, seed=1) == four[:count], "a shorter list begins a longer one"
+    assert len({hearts.splits.patient_of(case) for case in four[:2]}) == 2
+    assert len({tuple(drawn(hearts, 4, seed)) for seed in range(12)}) > 1
+    with pytest.raises(DatasetError, match=r"5 fully annotated volumes are asked for, and the list 'train' has 4\."):
+        drawn(hearts, 5, seed=1)
+
+
+def test_lists_are_written_where_a_config_finds_them(hearts: Dataset) -> None:
+    found = provide(hearts, Needs(lists={"full3_seed7": (3, 7)}), ACDC, report=list)
+    assert found.cases_of("full3_seed7") == drawn(hearts, 3, 7)
+    assert found.splits.lists["test"] == hearts.splits.lists["test"]
+
+
+def test_the_annotated_patient(hearts: Dataset) -> None:
+    assert annotated_patient(hearts, ACDC) == "patient01", "patient061 is not here"
+    assert annotated_patient(hearts, ACDC, "patient02") == "patient02"
+    with pytest.raises(DatasetError, match="patient04 is not in the list 'train'"):
+        annotated_patient(hearts, ACDC, "patient04")
+
+
+def test_a_dataset_of_another_kind_gets_one_message(hearts: Dataset) -> None:
+    require_kind(hearts, ACDC)
+    with pytest.raises(DatasetError) as found:
+        require_kind(hearts, base("prostate"))
+    assert re.search("about the class prostate .* and the dataset has LV.", str(found.value))
+    assert "boundseg convert promise12" in str(found.value)
+
+
+def test_everything_that_is_missing_is_listed_at_once(hearts: Dataset) -> None:
+    lists = hearts.folder / "splits.json"
+    lists.write_text(lists.read_text().replace('"validation": [\n  "patient03"\n ]', '"validation": []'))
+    hearts.label_path("patient01_frame01").unlink()
+    with pytest.raises(DatasetError) as found:
+        require_kind(Dataset.open(hearts.folder), ACDC)
+    assert "nobody is in the list 'validation'." in str(found.value)
+    assert "1 cases have no full mask (patient01_frame01)." in str(found.value)
+
+
+def test_names_that_nobody_can_derive(hearts: Dataset) -> None:
+    with pytest.raises(DatasetError, match="there is no label set 'scribble'"):
+        provide(hearts, Needs(("scribble",)), ACDC, report=list)
+    with pytest.raises(DatasetError, match="there is no set 'report' of bounds"):
+        provide(hearts, Needs((), ("report",)), ACDC, report=list)
