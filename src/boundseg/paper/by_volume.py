@@ -9,7 +9,7 @@ import numpy as np
 
 from boundseg.data import priors
 from boundseg.data.dataset import Dataset, Splits, write_splits
-from boundseg.training.writing import writing
+from boundseg.training.state.writing import writing
 
 HELD_BACK = 25 / 200  # the published code's share of ACDC
 SEED = 0  # one fixed split; the seed of a training moves networks and orders only

@@ -17,8 +17,8 @@ from boundseg.data.priors import Prior
 from boundseg.errors import DatasetError, Problem
 from boundseg.paper.rows import Base, Row
 from boundseg.training.config import Config
-from boundseg.training.constraint_config import SizeConfig
-from boundseg.training.writing import writing
+from boundseg.training.config.constraints import SizeConfig
+from boundseg.training.state.writing import writing
 
 Report = Callable[[str], None]
 

@@ -16,7 +16,7 @@ from boundseg.evaluation.tables import markdown
 from boundseg.paper import pictures, table
 from boundseg.paper.rows import Preset, Scale, Table, differences
 from boundseg.paper.table import Line
-from boundseg.training import settings
+from boundseg.training.config import in_words as settings
 
 
 @dataclass(frozen=True)
