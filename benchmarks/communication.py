@@ -61,12 +61,12 @@ def built_in() -> list[Case]:
         return [Constraint("size", Size(), regions(classes), "volume")]
 
     asked = [
-        ("bounds of slices only, ENet", [Constraint("size", Size(), ((1,),), "slice")], 2, 150, 2),
-        ("size per volume, ENet", size(2), 2, 150, 2),
-        ("size per volume, ENet", size(4), 4, 2000, 2),
-        ("size, centroid, spread, elongation, ENet", several(4), 4, 2000, 2),
-        ("size per volume, 3D UNet", size(4), 4, 2000, 3),
-        ("size, centroid, spread, elongation, 3D UNet", several(15), 15, 20000, 3),
+        ("bounds of slices only, ENet", [Constraint("size", Size(), ((1,),), "slice")], 2, 1, 2),
+        ("size per volume, ENet", size(2), 2, 1, 2),
+        ("size per volume, ENet", size(4), 4, 8, 2),
+        ("size, centroid, spread, elongation, ENet", several(4), 4, 8, 2),
+        ("size per volume, 3D UNet", size(4), 4, 8, 3),
+        ("size, centroid, spread, elongation, 3D UNet", several(15), 15, 8, 3),
     ]
     return [
         Case(name, constraints, classes, volumes, axes, build("enet" if axes == 2 else "unet", 1, classes, axes))
@@ -84,14 +84,14 @@ def of_config(path: Path) -> Case:
     dataset = Dataset.open(config.data.folder)
     demands_of, _ = demands_of_entries(config, dataset)
     constraints = [demand.constraint for of_entry in demands_of for demand in of_entry]
-    cases = len(entries_of(config, dataset))
+    cases = min(config.training.batch_size, len(entries_of(config, dataset)))
     axes, outputs = config.data.grid.axes, len(dataset.labels) + config.network.spare_outputs
     network = build(config.network.name, len(dataset.channels), outputs, axes, **config.network.options)
     return Case(path.name, constraints, len(dataset.labels), cases, axes, network)
 
 
 def table_bytes(case: Case) -> int:
-    """Bytes of the one tensor that a step reduces: a row for each of all volumes, and the counts."""
+    """Bytes of the one tensor that a step reduces: a row for each of its volumes, and the counts."""
     found: list[int] = []
 
     def add(tensor: torch.Tensor) -> torch.Tensor:
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cases = [of_config(given.config)] if given.config else built_in()
     print(f"{given.processes} processes; ms are simulated (a formula): gradients / all else")
     columns = " | ".join(f"{bits:g} Gbit/s, {latency:g} µs" for bits, latency in links)
-    print(f"| | classes | volumes | parameters | gradients, bytes | beside them, bytes | share | {columns} |")
+    print(f"| | classes | volumes a step | parameters | gradients, bytes | beside them, bytes | share | {columns} |")
     print("|---" * (7 + len(links)) + "|")
     for case in cases:
         parameters = sum(p.numel() for p in case.network.parameters())

@@ -54,7 +54,7 @@ def test_two_ranks_train_as_one() -> None:
         def train(number, multipliers):
             model = DistributedDataParallel(network("group", dropout=0.0))
             alone = network("group", dropout=0.0)
-            ranks = Ranks(add_up, 2, volumes=3, hold=model.no_sync)
+            ranks = Ranks(add_up, 2, volumes=3 if multipliers else [2, 0, 1], hold=model.no_sync)
             kinds = [Multipliers(SHAPES) for _ in range(2)]
             methods = [{"method": Lagrangian(kind, 0.5, 2.0)} if multipliers else {} for kind in kinds]
             crf = None if multipliers else GatedCrf(0.1, radius=1)

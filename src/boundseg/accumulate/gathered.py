@@ -79,8 +79,7 @@ def gather(
     Reads the numbers of the volumes from the device, once (twice on several processes).
 
     Raises:
-        ValueError: Chunks of a step differ in the constraints they name, or a volume's number is not below
-            ``ranks.volumes``.
+        ValueError: Chunks of a step differ in the constraints they name, or a volume is not among ``ranks.volumes``.
     """
     first = parts[0].share
     volume = [c for c in constraints if c.name in first.totals]
@@ -93,12 +92,10 @@ def gather(
     own = dict(counts)
     read = torch.cat([part.rows for part in parts]).tolist() if volume else []
     numbers = sorted(set(read))
-    if ranks is not None:
-        _require_within(numbers, ranks.volumes)
     columns = _Columns(volume, parts, numbers)
     table = columns.table()
     if ranks is not None:
-        numbers, table, counts = _over_ranks(ranks, numbers, table, counts)
+        numbers, table, counts = _over_ranks(ranks, ranks.numbers if volume else [], numbers, table, counts)
     device = table.device
     totals, bounds, members = columns.read(table)
     row_of = {number: row for row, number in enumerate(numbers)}
@@ -174,20 +171,24 @@ class _Columns:
 
 
 def _over_ranks(
-    ranks: Ranks, numbers: list[int], table: Tensor, counts: Mapping[str, Tensor]
+    ranks: Ranks, of_all: Sequence[int], numbers: list[int], table: Tensor, counts: Mapping[str, Tensor]
 ) -> tuple[list[int], Tensor, dict[str, Tensor]]:
     """The volumes of all processes, and what all add up to: one reduction of one tensor."""
-    all_volumes = table.new_zeros(ranks.volumes, table.shape[1])
+    row_of = {number: row for row, number in enumerate(of_all)}
     here = [row for row, number in enumerate(numbers) if number != NOBODY]
+    for number in (numbers[row] for row in here):
+        if number not in row_of:
+            raise ValueError(f'rows["volume"] holds {number}, which is not among the volumes that ranks.volumes says')
+    all_volumes = table.new_zeros(len(of_all), table.shape[1])
     if here:
-        known = torch.tensor([numbers[row] for row in here], device=table.device)
+        known = torch.tensor([row_of[numbers[row]] for row in here], device=table.device)
         all_volumes[known] = table[torch.tensor(here, device=table.device)]
     flat = torch.cat([all_volumes.flatten(), torch.stack([*counts.values()]).to(table.dtype)])
     flat = ranks.add(flat)
     added, last = torch.split(flat, [all_volumes.numel(), len(counts)])
     added = added.reshape(all_volumes.shape)
     there = (added[:, 0] > 0).nonzero().flatten()
-    rows, found = added[there], there.tolist()
+    rows, found = added[there], [of_all[row] for row in there.tolist()]
     if NOBODY in numbers:
         found, rows = [NOBODY, *found], torch.cat([table[:1], rows])
     return found, rows, dict(zip(counts, last.unbind(), strict=True))
@@ -198,10 +199,3 @@ def _places(
 ) -> list[Tensor]:
     places = torch.tensor([row_of[number] for number in read], device=device)
     return list(torch.split(places, [len(part.rows) for part in parts]))
-
-
-def _require_within(numbers: Sequence[int], volumes: int) -> None:
-    if numbers and numbers[-1] >= volumes:
-        raise ValueError(
-            f'rows["volume"] holds {numbers[-1]}, and ranks.volumes says there are {volumes}: count from 0'
-        )

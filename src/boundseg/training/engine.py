@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lightning_fabric.plugins import Precision
 from torch import Tensor, nn
 
-from boundseg.accumulate import Ranks, Streaming
+from boundseg.accumulate import Streaming
 from boundseg.data.batches import Batch
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError
@@ -41,7 +41,6 @@ class Engine:
         steps: How epochs are divided.
         augment: What is done to every batch.
         layout: Of images and weights in memory.
-        ranks: What a step must know of several processes.
     """
 
     processes: Processes
@@ -54,7 +53,6 @@ class Engine:
     steps: Steps
     augment: Sequence[Callable[[Batch], Batch]]
     layout: torch.memory_format
-    ranks: Ranks | None
 
     @property
     def device(self) -> torch.device:
@@ -117,7 +115,6 @@ def make_ready(
         steps_of(config, teaching, dataset.ignore, processes),
         augmentations(settings.augment, dataset.ignore, [name in config.data.complete for name in dataset.labels]),
         layout,
-        processes.ranks(model, len(teaching.train)),
     )
 
 

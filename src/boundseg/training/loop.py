@@ -163,7 +163,7 @@ def _epochs(
                     backward=backward,
                     seen=pulls.add if watched else None,
                     memory=session.memory,
-                    ranks=engine.ranks,
+                    ranks=processes.ranks(engine.model, step.volumes),
                 )
                 gradient = get_total_norm([p.grad for p in session.network.parameters() if p.grad is not None])
                 loss = taken.loss

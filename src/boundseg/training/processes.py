@@ -172,8 +172,8 @@ class Processes:
                 if buffer.is_floating_point():
                     buffer.copy_(self.add(buffer) / self.count)
 
-    def ranks(self, model: nn.Module, volumes: int) -> Ranks | None:
-        """What a step must know of them; see :func:`boundseg.accumulate.accumulate`."""
+    def ranks(self, model: nn.Module, volumes: Sequence[int]) -> Ranks | None:
+        """What a step on such volumes must know of them; see :func:`boundseg.accumulate.accumulate`."""
         if self.count == 1:
             return None
         return Ranks(self.add, self.count, volumes, lambda: self.fabric.no_backward_sync(cast("_FabricModule", model)))

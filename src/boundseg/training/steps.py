@@ -29,11 +29,13 @@ class Step:
         chunks: What this process brings: each makes a batch on the device, the same one whenever it is called.
         images: Says which images all processes bring, in words.
         count: How many that are.
+        volumes: The numbers of the volumes that they are of.
     """
 
     chunks: list[Maker]
     images: Callable[[], list[str]]
     count: int
+    volumes: list[int]
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Steps:
             yield self._step(places, [partial(self._on_device, chunk) for chunk in mine])
 
     def _step(self, places: Places, chunks: list[Maker]) -> Step:
-        return Step(chunks, partial(named, self.cases, places), len(places))
+        return Step(chunks, partial(named, self.cases, places), len(places), sorted({index for index, _ in places}))
 
     def _share(self, places: Places) -> Batch:
         """This process's part of a batch; where there are fewer images than processes, some bring nothing."""
