@@ -103,7 +103,7 @@ def test_a_size_that_cannot_be_halved_is_refused_before_training() -> None:
     with pytest.raises(ConfigError) as raised:
         require_size(network, "unet", 1, (16, 16, 6))
     assert str(raised.value).startswith("The network unet cannot take images of 16x16x6: Sizes of tensors must match")
-    assert "Choose data.size divisible by what the network halves it to" in str(raised.value)
+    assert "divisible by what the network halves it to" in str(raised.value)
 
 
 def test_logits_of_another_size_are_refused() -> None:

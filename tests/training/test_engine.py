@@ -119,12 +119,21 @@ def test_the_loop_reads_once_an_epoch_and_not_once_a_step(
     assert counts[0] == counts[1] > 0
 
 
-def test_what_needs_a_whole_batch_is_refused_where_slices_are_remembered(tiny_dataset: Path, tmp_path: Path) -> None:
-    asked = tiny(
-        tiny_dataset, entry("seeds", constraints=[VOLUME]), data={"remember": True}, method={"name": "proposals"}
-    )
-    with pytest.raises(ConfigError, match=r"looks at a whole batch at once, and data.remember shows it parts"):
-        run(asked, tmp_path / "run")
+@pytest.mark.parametrize(
+    ("asked", "data", "method", "said"),
+    [
+        (VOLUME, {"remember": True}, "proposals", "looks at a whole batch at once, and data.remember shows it parts"),
+        (VOLUME, {"batch": "volumes", "chunk": 2}, "proposals", "at a whole batch at once, and data.chunk divides it"),
+        (INDIVIDUAL, {"remember": True}, "penalty", "data.remember is for bounds of volumes, and none are asked"),
+    ],
+)
+def test_what_a_divided_batch_cannot_be_asked_is_refused_before_a_run_is_made(
+    asked: dict[str, Any], data: dict[str, Any], method: str, said: str, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    divided = tiny(tiny_dataset, entry("seeds", constraints=[asked]), data=data, method={"name": method})
+    with pytest.raises(ConfigError, match=said):
+        run(divided, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ def require_size(network: nn.Module, name: str, in_channels: int, size: Sequence
     shadow, image = copy.deepcopy(network).to("meta").eval(), torch.empty(1, in_channels, *size, device="meta")
     shown = "x".join(map(str, size))
     remedy = (
-        "Choose data.size divisible by what the network halves it to (16 for five levels), or give it fewer levels."
+        "Choose data.size (or data.chunk, where there is one) divisible by what the network halves it to (16 for five "
+        "levels), or give it fewer levels."
     )
     try:
         logits = shadow(image)

@@ -15,9 +15,9 @@ from boundseg.accumulate import Streaming
 from boundseg.data.batches import Batch
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError
-from boundseg.losses import Method, Objective, Penalties
+from boundseg.losses import Objective, Penalties
 from boundseg.training.config import Config
-from boundseg.training.config.augment import augmentations, of_name
+from boundseg.training.config.augment import augmentations
 from boundseg.training.processes import Processes
 from boundseg.training.running import Running
 from boundseg.training.state.average import WeightAverage
@@ -85,19 +85,13 @@ class Engine:
 def make_ready(
     config: Config, dataset: Dataset, teaching: Teaching, network: nn.Module, processes: Processes
 ) -> Engine:
-    """Puts a network on its device and builds all that trains it.
-
-    Raises:
-        ConfigError: What is asked for needs a whole batch on one process.
-    """
+    """Puts a network on its device and builds all that trains it."""
     settings, fabric = config.training, processes.fabric
     layout = _layout(config, fabric.device)
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     bare = _optimizer(network, config)
     model, optimizer = fabric.setup(_compiled(network, config), bare)
     method = config.method.build(teaching.constraints, teaching.train, fabric.device)
-    _require_undivided(config, method, processes)
-    _require_halos_in_place(config, teaching)
     gated_crf = config.regularise.gated_crf_term(len(dataset.labels))
     objective = Objective(dataset.ignore, teaching.constraints, settings.average, gated_crf, method)
     average = None if settings.weight_average is None else WeightAverage(network, settings.weight_average)
@@ -144,39 +138,6 @@ class _Judged(nn.Module):
         with self._precision.forward_context():
             logits: Tensor = self.network(images)
         return logits
-
-
-def _require_undivided(config: Config, method: Method, processes: Processes) -> None:
-    by_batch = None if method.descends_terms else f"method: {config.method.name} looks at a whole batch at once"
-    by_process = "data.remember: each process would remember other slices" if config.data.remember else by_batch
-    if by_batch and config.data.chunk is not None:
-        raise ConfigError(f"{by_batch}, and data.chunk divides it.", remedy="Leave chunk out, or take another method.")
-    if by_batch and config.data.remember:
-        raise ConfigError(
-            f"{by_batch}, and data.remember shows it parts of volumes.",
-            remedy="Show whole volumes (data.batch: volumes), or take another method.",
-        )
-    if by_process and processes.count > 1:
-        raise ConfigError(f"{by_process}, and there are {processes.count}.", remedy="Train on one device.")
-
-
-def _require_halos_in_place(config: Config, teaching: Teaching) -> None:
-    """Refuses what turns round a chunk that shares voxels with the next: a frame knows of those at its end only."""
-    chunk, size = config.data.chunk, config.data.size
-    if not isinstance(chunk, tuple):
-        return
-    neighbours = any(constraint.descriptor.traits.neighbours for constraint in teaching.constraints)
-    shared = [part < n and (neighbours or n % part != 0) for part, n in zip(chunk, size, strict=True)]
-    turning = [name for name, axes in (("mirror", 3), ("transpose", 2)) if any(shared[:axes])]
-    if named := [name for name in turning if of_name(config.training.augment, name)]:
-        raise ConfigError(
-            f"{' and '.join(named)} turns chunks round, and those of {'x'.join(map(str, chunk))} share voxels with the "
-            f"next one, at one end: {'a constraint looks at neighbours' if neighbours else 'they do not divide'}"
-            f"{'' if neighbours else ' ' + 'x'.join(map(str, size))}.",
-            "training.augment",
-            f"Take {' and '.join(named)} out"
-            f"{', or the constraint' if neighbours else ', or give a data.chunk that divides data.size'}.",
-        )
 
 
 def _compiled(network: nn.Module, config: Config) -> nn.Module:

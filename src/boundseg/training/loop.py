@@ -20,6 +20,7 @@ from boundseg.networks import build, final_bias, require_size
 from boundseg.training.clock import Clock
 from boundseg.training.config import Config
 from boundseg.training.deterministic import deterministic
+from boundseg.training.divided import require_divisible
 from boundseg.training.engine import Engine, make_ready
 from boundseg.training.first_bias import expected_shares, start_at
 from boundseg.training.gradients import Pulls
@@ -88,7 +89,9 @@ def train(
             if old is None:
                 Run.require_free(folder)
             require_room(folder, network)
-        return teach(config, dataset, report if processes.first else lambda case: None)
+        teaching = teach(config, dataset, report if processes.first else lambda case: None)
+        require_divisible(config, teaching.constraints, processes.count)
+        return teaching
 
     teaching = processes.in_turn(ready)
     prepared()
