@@ -75,12 +75,13 @@ def test_where_no_compiler_is_found_the_message_says_so(
 
 
 @pytest.mark.slow  # the compiler takes half a minute
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo looks at every input
 def test_a_compiled_network_learns_the_same(tiny_dataset: Path, tmp_path: Path) -> None:
-    network = {"name": "basicunet", "features": [4, 4, 4, 4, 4, 4], "dropout": 0.0}
+    network = {"name": "unet", "channels": [4, 8], "strides": [2], "norm": "batch"}
     plain = run(config(tiny_dataset, network, augment=["mirror"]), tmp_path / "plain")
     compiled = run(config(tiny_dataset, network, augment=["mirror"], compile=True), tmp_path / "compiled")
     for ours, theirs in zip(comparable(compiled), comparable(plain), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+        assert ours == pytest.approx(theirs, rel=5e-3, abs=1e-4)
     weights = compiled.checkpoint("last").weights
     assert weights.keys() == plain.checkpoint("last").weights.keys()
 
