@@ -170,7 +170,7 @@ def test_another_config_than_a_run_began_with_is_refused(write_config: WriteConf
     path, out = write_config("a"), tmp_path / "runs"
     train(Config.load(path, ["training.epochs=1"]), out / "a", device="cpu", quiet=True)
     (problem,) = refused([path], out, resume=True, overrides=["seed=4", "training.optimizer.lr=3"])
-    assert f"the config differs from the one that {out / 'a'} began with, in: training, seed." in problem
+    assert f"the config differs from the one that {out / 'a'} began with, in: training.optimizer.lr, seed." in problem
     # more epochs are no other config, and a run that has them all is finished
     fake("pass")
     assert several([path], out, resume=True, overrides=["training.epochs=1"])[0].state == "done"

@@ -20,6 +20,7 @@ from boundseg.training.guard import Interruption
 from boundseg.training.run import Run
 from boundseg.training.several.child import Child, State, last_state
 from boundseg.training.several.display import display
+from boundseg.training.state.resume import require_same
 from boundseg.training.supervision import demands_of_entries, entries_of
 
 LOOK_S = 0.25  # between looks at what the trainings have written
@@ -204,7 +205,7 @@ def _child(name: str, path: Path, config: Config, folder: Path, resume: bool) ->
         _require_trainable(config)
         return child
     run = Run.open(folder)
-    _require_same(config, run)
+    require_same(config, run)
     _require_trainable(config)
     state = last_state(folder)
     child.begun, child.leftover = bool(state), not state
@@ -225,20 +226,6 @@ def _require_trainable(config: Config) -> None:
     dataset.cases_of(config.selection.cases)
     demands_of, _ = demands_of_entries(config, dataset)
     config.method.require([demand.constraint for of_entry in demands_of for demand in of_entry])
-
-
-def _require_same(config: Config, run: Run) -> None:
-    resolved = config.data.model_copy(update={"folder": config.data.folder.resolve()})
-    ours, theirs = (
-        c.model_dump(mode="json", exclude={"training": {"epochs"}})
-        for c in (config.model_copy(update={"data": resolved}), run.config)
-    )
-    if differing := [section for section in ours if ours[section] != theirs[section]]:
-        raise RunError(
-            f"the config differs from the one that {run.folder} began with, in: {', '.join(differing)}.",
-            str(run.folder / "config.yaml"),
-            "Resume with the same config, or begin new runs with --out.",
-        )
 
 
 def _finished(state: Mapping[str, Any], config: Config) -> bool:

@@ -17,17 +17,22 @@ def begun(folder: Path | str, config: Config) -> Run:
         RunError: The folder is no run folder, or the config is another.
     """
     run = Run.open(folder)
+    require_same(config, run)
+    run.write_config(config)
+    return Run.open(folder)
+
+
+def require_same(config: Config, run: Run) -> None:
+    """Raises RunError where a run began with another config; the number of epochs aside."""
     resolved = config.data.model_copy(update={"folder": config.data.folder.resolve()})
     config = config.model_copy(update={"data": resolved})
     ours, theirs = (c.model_dump(mode="json", exclude={"training": {"epochs"}}) for c in (config, run.config))
     if differing := _differing(ours, theirs):
         raise RunError(
-            f"the config differs from the one that {folder} began with, in: {', '.join(differing)}.",
+            f"the config differs from the one that {run.folder} began with, in: {', '.join(differing)}.",
             str(run.folder / "config.yaml"),
             "Resume with the same config, or start a new run with --out.",
         )
-    run.write_config(config)
-    return Run.open(folder)
 
 
 def _differing(ours: Any, theirs: Any, key: str = "") -> list[str]:
