@@ -56,7 +56,7 @@ class TrainingConfig(Section):
         weight_average: Decay, per step, of a moving average of the weights, which is then what is validated, kept as
             the best and predicted with; left out, none is kept.
         compile: ``true`` compiles the network (torch.compile), ``reduce-overhead`` captures it in CUDA graphs as well.
-            It takes minutes at the start, and on a CPU it does not pay (docs/performance.md).
+            It takes minutes at the start, and on a CPU it gains a tenth at most (docs/performance.md).
         deterministic: Only operations whose results do not depend on chance, so that a GPU gives the same weights
             twice as well; a CPU does so anyway, with the same number of threads.
         channels_last: The memory layout; left out, on GPUs only (on a CPU it gains ENet little or
