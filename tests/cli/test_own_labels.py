@@ -76,11 +76,16 @@ def test_reports_become_bounds_and_twice_changes_nothing(
         (("priors", "DATA", "report", "--table", "t.csv"), ["report needs a column of sizes."]),
         (("priors", "DATA", "report", "--table", "t.csv", "--column", "LV"), ["t.csv is not there."]),
         (("priors", "DATA", "report", "--margin", "1"), ["--margin 1 is no share."]),
-        (("priors", "DATA", "report", "--quantity", "centroid_x"), ["report takes no --absolute and no --quantity."]),
+        (
+            ("priors", "DATA", "report", "--quantity", "centroid_x"),
+            ["report takes no --absolute, --error or --quantity."],
+        ),
         (
             ("priors", "DATA", "volume", "--table", "t.csv"),
-            ["volume takes no --table, --column, --case-column or --set."],
+            ["volume takes no --table, --column or --case-column."],
         ),
+        (("priors", "DATA", "tags", "--labels", "seeds", "--error", "0.2"), ["tags measures nothing."]),
+        (("priors", "DATA", "volume", "--error", "1"), ["an error of 1 is no share."]),
         (("convert", "labels", "x", "DATA", "--map", "1=LV"), ["the label set needs a name."]),
         (("convert", "labels", "x", "DATA", "--name", "drawn"), ["what was drawn with which value?"]),
         (("convert", "labels", "x", "DATA", "--name", "drawn", "--map", "1=lv"), ["'lv' is no label"]),

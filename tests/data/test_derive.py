@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from boundseg.constraints import SIZE_UNITS, Frame, Groups, Size
 from boundseg.data import derive, priors
 from boundseg.data.dataset import Dataset
+from boundseg.data.misjudged import Misjudged
 from boundseg.data.prepare import Grid, Placement
 from boundseg.data.priors import Prior
 from boundseg.errors import DatasetError, PriorsError
@@ -125,6 +127,29 @@ def test_individual_bounds_are_ten_percent_around_each_slice(hearts: Dataset) ->
     assert {(row.unit, row.set) for row in rows} == {("px", "individual")}
 
 
+def test_a_misjudged_size_is_off_by_at_most_its_error_and_what_is_absent_stays_so(hearts: Dataset) -> None:
+    for function in (derive.individual, derive.volume):
+        true, some, more = (
+            [row.lower for row in function(hearts, hearts.cases, ["LV", "Myo"], margin=0.0, misjudged=Misjudged(e, 3))]
+            for e in (0.0, 0.2, 0.4)
+        )
+        true, off, twice = np.array(true), np.subtract(some, true), np.subtract(more, true)
+        assert (np.abs(off) <= 0.2 * true).all()
+        assert np.abs(off[true > 0]).min() > 0
+        np.testing.assert_allclose(twice, 2 * off, rtol=1e-9)
+    rows = derive.individual(hearts, ["ann_ed"], ["LV"], misjudged=Misjudged(0.2, 3))
+    assert bounds(rows, "ann_ed")[3] == (0, 0)
+    assert rows[0].source == "oracle: size in the full mask, wrong by up to 20% (seed 3), margin 0.1"
+    alone = derive.individual(hearts, ["bob_ed"], ["Myo"], misjudged=Misjudged(0.2, 3))
+    among = derive.individual(hearts, hearts.cases, ["LV", "Myo"], misjudged=Misjudged(0.2, 3))
+    assert bounds(alone, "bob_ed", "Myo") == bounds(among, "bob_ed", "Myo")
+
+
+def test_misjudged_sizes_are_wrong_evenly_in_both_directions() -> None:
+    u = Misjudged(0.5).of(np.ones(20000), "case", "LV") - 1
+    assert stats.kstest(u, stats.uniform(-0.5, 1.0).cdf).pvalue > 0.01
+
+
 def test_volume_bounds_are_in_millilitres(hearts: Dataset) -> None:
     rows = derive.volume(hearts, hearts.cases, ["LV"], margin=0.2)
     assert bounds(rows, "ann_ed") == {None: pytest.approx((0.8 * 40 * 0.020, 1.2 * 40 * 0.020))}
@@ -164,6 +189,8 @@ def test_what_is_impossible_is_named(hearts: Dataset) -> None:
         derive.individual(hearts, ["ann_ed"], ["lv"])
     with pytest.raises(PriorsError, match=r"grid_px needs the grid that is meant\.\n.*Give --size and --fit"):
         derive.individual(hearts, ["ann_ed"], ["LV"], unit="grid_px")
+    with pytest.raises(PriorsError, match=r"an error of 1 is no share\."):
+        Misjudged(1.0)
 
 
 def test_a_patient_without_the_class_gives_no_common_bounds(hearts: Dataset) -> None:

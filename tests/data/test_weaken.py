@@ -31,9 +31,8 @@ def erosions():
 
 
 def discs():
-    return st.fixed_dictionaries({"radius_px": st.sampled_from([0, 1, 2.5, 4, 30])}).map(
-        lambda options: (disc, options)
-    )
+    options = {"radius_px": st.sampled_from([0, 1, 2.5, 4, 30]), "centre": st.sampled_from(["random", "centroid"])}
+    return st.fixed_dictionaries(options).map(lambda options: (disc, options))
 
 
 def methods():
@@ -163,6 +162,18 @@ def test_every_pixel_of_a_mask_may_be_the_seed():
     share = (labels == 1).mean(0)
     assert np.allclose(share[1:4, 2], 1 / 3, atol=0.03)
     assert share.sum() == pytest.approx(1)
+
+
+def test_a_disc_in_the_middle_is_where_the_centroid_is_or_the_mask_next_to_it():
+    target = np.zeros((2, 11, 11), np.uint8)
+    target[0, 1:10, 2:9] = 1  # its centroid is one of its pixels
+    target[1, 1:10, 2:5] = target[1, 8:10, 2:10] = 1  # an L: its centroid, about (6.1, 4.2), lies inside its upright
+    ones = [
+        disc(target, classes=(1,), ignore=IGNORE, rng=np.random.default_rng(seed), radius_px=0, centre="centroid")
+        for seed in range(2)
+    ]
+    assert np.array_equal(*ones), "nothing is drawn"
+    assert np.argwhere(ones[0] == 1).tolist() == [[0, 5, 5], [1, 6, 4]]
 
 
 def test_a_doubled_grid_reads_every_pixel_twice_and_comes_back_exactly():

@@ -122,6 +122,9 @@ def weaken(
         typer.Option(help="Of the erosion: published (3x3, ten times) or text (10x10, once)."),
     ] = "published",
     radius: Annotated[float, typer.Option(help="Of the disc, in px.")] = 4,
+    centre: Annotated[
+        Literal["random", "centroid"], typer.Option(help="Of the disc: a random pixel of the mask, or its middle.")
+    ] = "random",
     grid: Annotated[Literal["file", "prepared"], typer.Option(help="Whose pixels kernels and radii count.")] = "file",
     size: Size = None,
     seed: Annotated[int, typer.Option(help="Of the random pixels.")] = 0,
@@ -134,7 +137,7 @@ def weaken(
 
     require(grid == "file" or size is not None, "--grid prepared needs the grid's --size.", "Add --size 256 256.")
     opened = open_dataset(dataset)
-    options = {"reading": reading} if method == "erosion" else {"radius_px": radius}
+    options = {"reading": reading} if method == "erosion" else {"radius_px": radius, "centre": centre}
     with status(f"weakening {dataset}") as report:
         statistics = write_label_set(
             opened,

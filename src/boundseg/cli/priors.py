@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -39,7 +40,9 @@ def priors(
         typer.Option("--column", help="For report: a column of sizes, as 'LV (mL)'; may be repeated."),
     ] = None,
     case_column: Annotated[str, typer.Option(help="For report: the column of case names.")] = "case",
-    set_name: Annotated[str, typer.Option("--set", help="For report: the set that a config asks for.")] = "report",
+    set_name: Annotated[
+        str | None, typer.Option("--set", help="The set that a config asks for. Default: what is derived.")
+    ] = None,
     margin: Annotated[
         float | None,
         typer.Option(help="Share by which bounds are widened. Default: 0.1, of positions, moments and intensities 0."),
@@ -47,6 +50,11 @@ def priors(
     absolute: Annotated[
         float, typer.Option("--absolute", help="Beside that, in their unit: for individual and volume.")
     ] = 0.0,
+    error: Annotated[
+        float,
+        typer.Option(help="For individual and volume: measure wrongly, each value by at most this share of it."),
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the errors.")] = 0,
     unit: Annotated[
         str | None,
         typer.Option(
@@ -66,19 +74,24 @@ def priors(
     Bounds from labels or from a table of reports, into priors.csv; running it twice changes nothing.
     """
     if kind == "report":
-        require(absolute == 0 and quantity == "size", "report takes no --absolute and no --quantity.", "Give --margin.")
+        require(
+            absolute == 0 and error == 0 and quantity == "size",
+            "report takes no --absolute, --error or --quantity.",
+            "Give --margin.",
+        )
         share = 0.1 if margin is None else margin
         require(0 <= share < 1, f"--margin {share:g} is no share.", "Give 0 or more, and less than 1.")
-        report(dataset, sheet, columns or [], case_column, set_name, share, unit, cases, classes or [])
+        report(dataset, sheet, columns or [], case_column, set_name or kind, share, unit, cases, classes or [])
         return
     require(
-        sheet is None and not columns and case_column == "case" and set_name == "report",
-        f"{kind} takes no --table, --column, --case-column or --set.",
-        f"Its set is {kind!r}; tables are for boundseg priors DATASET report.",
+        sheet is None and not columns and case_column == "case",
+        f"{kind} takes no --table, --column or --case-column.",
+        "Tables are for boundseg priors DATASET report.",
     )
     from boundseg.constraints import quantities
     from boundseg.data import derive
     from boundseg.data import priors as table
+    from boundseg.data.misjudged import Misjudged
 
     opened = open_dataset(dataset)
     require(absolute >= 0, f"--absolute {absolute:g} would narrow the bounds.", "Give 0 or more.")
@@ -98,6 +111,12 @@ def priors(
         f"{kind} says nothing of {quantity}.",
         "Derive individual or volume bounds.",
     )
+    require(
+        error == 0 or kind in ("individual", "volume"),
+        f"{kind} measures nothing.",
+        "Derive individual or volume bounds.",
+    )
+    misjudged = Misjudged(error, seed)
     require(unit is None or unit in units, f"{quantity} has no unit {unit!r}.", f"Use {' or '.join(units)}.")
     require(kind != "common" or patient is not None, "common bounds need one annotated patient.", "Add --patient.")
     require(
@@ -122,7 +141,15 @@ def priors(
             grid=grid,
         ),
         "individual": lambda: derive.individual(
-            opened, named, regions, quantity=quantity, margin=margin, absolute=absolute, unit=unit or first, grid=grid
+            opened,
+            named,
+            regions,
+            quantity=quantity,
+            margin=margin,
+            absolute=absolute,
+            unit=unit or first,
+            grid=grid,
+            misjudged=misjudged,
         ),
         "volume": lambda: derive.volume(
             opened,
@@ -133,18 +160,20 @@ def priors(
             absolute=absolute,
             unit=unit or ("mL" if quantity == "size" else first),
             grid=grid,
+            misjudged=misjudged,
         ),
         "box": lambda: derive.box(opened, named, regions),
     }
     old = table.read(path) if path.is_file() else []
-    rows = derivations[kind]()
+    set_name = set_name or kind
+    rows = [replace(row, set=set_name) for row in derivations[kind]()]
     written = [f"box_{letter}" for letter in opened.axes[:2]] if kind == "box" else [quantity]
-    derived = product([kind], written, regions, named, [kind == "volume"])
+    derived = product([set_name], written, regions, named, [kind == "volume"])
     table.write(path, table.merge(old, rows, derived))
     absent = sum(row.quantity == "size" and row.upper == 0 for row in rows)
     oracle = " (oracle: from full masks)" if kind in ("individual", "volume", "box") else ""
     told = f", {absent} of them say absent" if quantity == "size" and kind != "box" else ""
-    out.print(f"{path}: {len(rows)} rows of the set {kind!r}{oracle}{told}")
+    out.print(f"{path}: {len(rows)} rows of the set {set_name!r}{oracle}{told}")
 
 
 def report(

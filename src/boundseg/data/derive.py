@@ -13,6 +13,7 @@ from boundseg.constraints import SIZE_UNITS
 from boundseg.constraints.quantities import split
 from boundseg.data.dataset import Dataset
 from boundseg.data.measured import boxes, measured
+from boundseg.data.misjudged import EXACT, Misjudged
 from boundseg.data.prepare import Grid, Placement
 from boundseg.data.priors import Prior
 from boundseg.errors import DatasetError, PriorsError
@@ -133,6 +134,7 @@ def individual(
     absolute: float = 0.0,
     unit: str = "px",
     grid: Grid | None = None,
+    misjudged: Misjudged = EXACT,
 ) -> list[Prior]:
     """Bounds around what the full mask measures in each slice (eq. 7): an oracle.
 
@@ -147,11 +149,13 @@ def individual(
         absolute: What they are widened by beside that, in their unit.
         unit: Unit of the bounds.
         grid: The prepared grid, for ``grid_px``.
+        misjudged: By how much the measured values are wrong.
     """
     rows = []
-    source = f"oracle: {quantity} in the full mask, {_margin(margin, absolute)}"
+    source = f"oracle: {quantity} in the full mask{misjudged}, {_margin(margin, absolute)}"
     for case, region in _pairs(cases, regions):
-        for index, value in enumerate(_values(dataset, case, quantity, region, unit, grid).tolist()):
+        values = misjudged.of(_values(dataset, case, quantity, region, unit, grid), case, region)
+        for index, value in enumerate(values.tolist()):
             if not np.isnan(value):
                 lower, upper = _around(value, margin, absolute, quantity)
                 rows.append(_row(case, index, region, lower, upper, unit, "individual", source, quantity))
@@ -168,6 +172,7 @@ def volume(
     absolute: float = 0.0,
     unit: str = "mL",
     grid: Grid | None = None,
+    misjudged: Misjudged = EXACT,
 ) -> list[Prior]:
     """One pair of bounds around what the full mask measures in each whole volume (section 4.4): an oracle.
 
@@ -175,13 +180,14 @@ def volume(
     """
     rows = []
     what = "volume" if quantity == "size" else quantity
-    source = f"oracle: {what} in the full mask, {_margin(margin, absolute)}"
+    source = f"oracle: {what} in the full mask{misjudged}, {_margin(margin, absolute)}"
     for case, region in _pairs(cases, regions):
         if quantity == "size" and unit in SIZE_UNITS:
             sizes = _sizes(dataset, case, "full", region).in_unit(unit, grid)
             value = float(sizes.mean() if unit == "fraction" else sizes.sum())
         else:
             value = float(measured(dataset, case, quantity, region, unit, of_volume=True)[0])
+        value = float(misjudged.of(np.array([value]), case, region)[0])
         if not np.isnan(value):
             lower, upper = _around(value, margin, absolute, quantity)
             rows.append(_row(case, None, region, lower, upper, unit, "volume", source, quantity))

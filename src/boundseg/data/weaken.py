@@ -69,14 +69,16 @@ def disc(
     ignore: int,
     rng: np.random.Generator,
     radius_px: int | float = 4,
+    centre: Literal["random", "centroid"] = "random",
 ) -> Integer[np.ndarray, "Z H W"]:
-    r"""A disc around a random pixel of each slice's mask, never over the mask's border.
+    r"""A disc around a pixel of each slice's mask, drawn at random or in its middle, never over the mask's border.
 
     .. math:: \{q : |q - p| \le r,\; |q - p| < d(p)\}
 
-    p is drawn evenly from the mask's pixels, r is ``radius_px``, and d(p) the Euclidean distance from p to
-    the nearest pixel outside of the mask (or of the image). Kervadec et al. 2019, section 4.2, for vertebrae
-    and prostate. With d(p) = 1 the disc is p alone.
+    p is drawn evenly from the mask's pixels (``random``: Kervadec et al. 2019, section 4.2, for vertebrae and
+    prostate), or is the one nearest to their centroid, as somebody would click it (``centroid``). r is
+    ``radius_px``, and d(p) the Euclidean distance from p to the nearest pixel outside of the mask (or of the
+    image). With d(p) = 1 the disc is p alone.
 
     Args:
         target: Class of every pixel.
@@ -84,16 +86,22 @@ def disc(
         ignore: The value that says "nothing known".
         rng: Where chance comes from; ``case_generator`` makes it independent of the order of cases.
         radius_px: Largest radius in pixels of the given grid, 0 or more.
+        centre: How p is chosen.
 
     Returns:
         The labels, in the type of ``target``.
     """
     if radius_px < 0:
         raise InputError(f"The radius of the disc is {radius_px} px.", remedy="Use 0 or more.")
+    if centre not in ("random", "centroid"):
+        raise InputError(f"There is no centre {centre!r} of the disc.", remedy="Use random or centroid.")
 
     def seed(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
         inside = np.argwhere(mask)
-        p = inside[rng.integers(len(inside))]
+        if centre == "random":
+            p = inside[rng.integers(len(inside))]
+        else:
+            p = inside[((inside - inside.mean(0)) ** 2).sum(1).argmin()]
         border = ndimage.distance_transform_edt(np.pad(mask, 1))[p[0] + 1, p[1] + 1]
         rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
         # Squares of integers compare exactly; the distance itself is a root, hence rounded back.
