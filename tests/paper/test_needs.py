@@ -12,11 +12,13 @@ import pytest
 from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 from boundseg.errors import DatasetError
-from boundseg.paper.needs import Needs, annotated_patient, drawn, provide, require_kind, sources
-from boundseg.paper.rows import base, row
+from boundseg.paper.bounds import Wanted, annotated_patient, sources
+from boundseg.paper.needs import Needs, drawn, provide, require_kind
+from boundseg.paper.rows import Drawn, base, row
 from tests.conftest import CommandLine
 
 ACDC = base("acdc")
+LISTS = {"full2_seed0": (Drawn(2, "volumes"), 0)}
 
 
 @pytest.fixture
@@ -32,17 +34,27 @@ def needs_of(*keys: str, preset: str = "honest") -> Needs:
 
 def test_what_rows_need() -> None:
     assert needs_of("table1/full") == Needs()
-    assert needs_of("table1/common") == Needs(("erosion_text",), ("common",))
+    assert needs_of("table1/common") == Needs(("erosion_text",), (Wanted("common"),))
     # bounds that the config gives need to know where the class is
-    assert needs_of("table1/common", preset="published") == Needs(("erosion",), ("tags",))
-    assert needs_of("table1/volume", preset="published").sets == ("volume_exact",)
-    assert needs_of("table2/hybrid5", "table2/full10").lists == {"full5_seed0": (5, 0), "full10_seed0": (10, 0)}
+    assert needs_of("table1/common", preset="published") == Needs(("erosion_256",), (Wanted("tags"),))
+    assert needs_of("table1/volume", preset="published").bounds == (Wanted("volume_exact"),)
+    assert needs_of("table2/hybrid5", "table2/full10").lists == {
+        "full5_seed0": (Drawn(5, "volumes"), 0),
+        "full10_seed0": (Drawn(10, "volumes"), 0),
+    }
+    assert needs_of("patients/individual_6").lists == {"patients6_seed0": (Drawn(6, "patients"), 0)}
+    assert needs_of("penalties/common_centroid").bounds == (
+        Wanted("common"),
+        Wanted("individual_within10", "centroid_x"),
+        Wanted("individual_within10", "centroid_y"),
+    )
 
 
 def test_it_is_derived_as_the_verbs_derive_it(hearts: Dataset, tmp_path: Path, command_line: CommandLine) -> None:
     theirs = tmp_path / "by-verbs"
     shutil.copytree(hearts.folder, theirs)
-    ours = provide(hearts, Needs(("erosion_text",), ("tags", "common", "individual", "volume")), ACDC, report=list)
+    wanted = tuple(map(Wanted, ("tags", "common", "individual", "volume")))
+    ours = provide(hearts, Needs(("erosion_text",), wanted), ACDC, report=list)
     for arguments in (
         ("weaken", theirs, "--reading", "text", "--name", "erosion_text", "--cases", "train", "--cases", "validation"),
         ("weaken", theirs, "--cases", "train", "--cases", "validation"),
@@ -63,7 +75,7 @@ def test_it_is_derived_as_the_verbs_derive_it(hearts: Dataset, tmp_path: Path, c
 
 
 def test_what_is_there_is_left_alone(hearts: Dataset) -> None:
-    wanted, said = Needs(("disc",), ("individual", "volume_exact"), {"full2_seed0": (2, 0)}), list[str]()
+    wanted, said = Needs(("disc",), (Wanted("individual"), Wanted("volume_exact")), LISTS), list[str]()
     once = provide(hearts, wanted, ACDC, report=said.append)
     assert len(said) == 4
     before = once.fingerprint(), (once.folder / "priors.csv").stat().st_mtime_ns
@@ -73,31 +85,31 @@ def test_what_is_there_is_left_alone(hearts: Dataset) -> None:
 
 
 def test_the_published_volume_bounds_have_no_margin(hearts: Dataset) -> None:
-    found = provide(hearts, Needs((), ("volume_exact", "volume")), ACDC, report=list)
+    found = provide(hearts, Needs((), (Wanted("volume_exact"), Wanted("volume"))), ACDC, report=list)
     rows = priors.read(found.folder / "priors.csv")
     exact = {row.case: (row.lower, row.upper) for row in rows if row.set == "volume_exact"}
     for row_ in (one for one in rows if one.set == "volume"):
         lower, upper = exact[row_.case]
         assert lower == upper > 0
         assert (row_.lower, row_.upper) == pytest.approx((0.9 * lower, 1.1 * upper))
-    told = sources(found, ("volume_exact",), ACDC)
+    told = sources(found, [Wanted("volume_exact")], ACDC)
     assert told == {"bounds volume_exact": "oracle: volume in the full mask, margin 0 (8 rows)"}
 
 
 def test_lists_are_drawn_by_their_seed_over_patients_first(hearts: Dataset) -> None:
-    four = drawn(hearts, 4, seed=1)
+    four = drawn(hearts, Drawn(4, "volumes"), seed=1)
     assert sorted(four) == sorted(hearts.cases_of("train"))
     for count in (1, 2, 3):
-        assert drawn(hearts, count, seed=1) == four[:count], "a shorter list begins a longer one"
+        assert drawn(hearts, Drawn(count, "volumes"), seed=1) == four[:count], "a shorter list begins a longer one"
     assert len({hearts.splits.patient_of(case) for case in four[:2]}) == 2
-    assert len({tuple(drawn(hearts, 4, seed)) for seed in range(12)}) > 1
+    assert len({tuple(drawn(hearts, Drawn(4, "volumes"), seed)) for seed in range(12)}) > 1
     with pytest.raises(DatasetError, match=r"5 fully annotated volumes are asked for, and the list 'train' has 4\."):
-        drawn(hearts, 5, seed=1)
+        drawn(hearts, Drawn(5, "volumes"), seed=1)
 
 
 def test_lists_are_written_where_a_config_finds_them(hearts: Dataset) -> None:
-    found = provide(hearts, Needs(lists={"full3_seed7": (3, 7)}), ACDC, report=list)
-    assert found.cases_of("full3_seed7") == drawn(hearts, 3, 7)
+    found = provide(hearts, Needs(lists={"full3_seed7": (Drawn(3, "volumes"), 7)}), ACDC, report=list)
+    assert found.cases_of("full3_seed7") == drawn(hearts, Drawn(3, "volumes"), 7)
     assert found.splits.lists["test"] == hearts.splits.lists["test"]
 
 
@@ -126,8 +138,36 @@ def test_everything_that_is_missing_is_listed_at_once(hearts: Dataset) -> None:
     assert "1 cases have no full mask (patient01_frame01)." in str(found.value)
 
 
+def test_the_name_of_a_set_says_how_it_is_derived(hearts: Dataset) -> None:
+    names = ("individual", "individual_error30", "individual_error30_margin50", "volume_px")
+    wanted = [*map(Wanted, names), Wanted("individual_within10", "centroid_x"), Wanted("individual", "spread_y")]
+    found = provide(hearts, Needs((), tuple(wanted)), ACDC, report=list)
+    rows = {(one.set, one.quantity, one.case, one.slice): one for one in priors.read(found.folder / "priors.csv")}
+    volumes = [one for one in rows.values() if one.set == "volume_px"]
+    for case, index in {(one.case, one.slice) for one in rows.values() if one.set == "individual" and one.upper > 0}:
+        off, wide = (rows[name, "size", case, index] for name in names[1:3])
+        middle = off.lower / 0.9
+        assert off.upper == pytest.approx(1.1 * middle)
+        assert (wide.lower, wide.upper) == pytest.approx((0.5 * middle, 1.5 * middle))
+        assert 0.7 <= 0.9 * middle / rows["individual", "size", case, index].lower <= 1.3
+        centroid = rows["individual_within10", "centroid_x", case, index]
+        assert (centroid.upper - centroid.lower, centroid.unit) == (pytest.approx(20), "mm")
+        spread = rows["individual", "spread_y", case, index]
+        assert spread.upper / spread.lower == pytest.approx(1.1 / 0.9)
+    assert {(one.unit, one.slice) for one in volumes} == {("px", None)}
+    assert len(volumes) == 8
+
+
+def test_patients_are_drawn_whole(hearts: Dataset) -> None:
+    both = drawn(hearts, Drawn(2, "patients"), seed=5)
+    assert sorted(both) == sorted(hearts.splits.lists["train"])
+    assert drawn(hearts, Drawn(1, "patients"), seed=5) == both[:1]
+    with pytest.raises(DatasetError, match=r"3 patients are asked for, and the list 'train' has 2\."):
+        drawn(hearts, Drawn(3, "patients"), seed=5)
+
+
 def test_names_that_nobody_can_derive(hearts: Dataset) -> None:
-    with pytest.raises(DatasetError, match="there is no label set 'scribble'"):
+    with pytest.raises(DatasetError, match=r"(?s)6 cases have no labels 'scribble'.*cannot be derived"):
         provide(hearts, Needs(("scribble",)), ACDC, report=list)
     with pytest.raises(DatasetError, match="there is no set 'report' of bounds"):
-        provide(hearts, Needs((), ("report",)), ACDC, report=list)
+        provide(hearts, Needs((), (Wanted("report"),)), ACDC, report=list)

@@ -215,7 +215,8 @@ def test_the_penalty_needs_no_data(tmp_path: Path) -> None:
 def test_masks_and_weak_labels(begun: Begun, tmp_path: Path) -> None:
     found = reproduce("figure2", [begun.dataset], out=tmp_path)
     labelled = {row["labels"]: int(row["pixels of LV"]) for row in found.rows}
-    assert 0 < labelled["erosion"] < labelled["erosion_text"] < labelled["full mask"]
+    # kernels on 256 x 256 px take less of images that are smaller
+    assert 0 < labelled["erosion_text"] < labelled["erosion_256"] < labelled["full mask"]
     assert found.files["picture"].is_file()
 
 

@@ -13,11 +13,12 @@ from boundseg.terminal import Verbosity, err, out, plain, say, show_table
 What = Literal[
     "table1", "table2", "table3", "table4", "table5",
     "figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7",
+    "penalties", "errors", "patients", "labels", "crf", "hearts",
 ]  # fmt: skip
 
 
 def reproduce(
-    what: Annotated[What, typer.Argument(help="A table or a figure of Kervadec et al. 2019.")],
+    what: Annotated[What, typer.Argument(help="A table or a figure of Kervadec et al. 2019, or a table beyond it.")],
     data: Annotated[
         list[Path] | None,
         typer.Option("--data", metavar="DATASET", help="A dataset folder; of table3 two. Not for table5 and figure1."),
@@ -58,8 +59,8 @@ def reproduce(
 ) -> None:
     """Example:  boundseg reproduce table1 --data ACDC_LV --scale quick --jobs 2
 
-    A table or figure of the paper: runs what is missing, goes on with what was begun, skips what is finished, and
-    writes it with the paper's figures beside ours.
+    A table or figure of the paper, or one beyond it: runs what is missing, goes on with what was begun, skips what is
+    finished, and writes it, with the paper's figures beside ours.
     """
     from boundseg.paper import reproduce as run
 

@@ -44,7 +44,7 @@ def write(asked_for: Table, lines: Sequence[Line], asked: Asked, out: Path) -> d
     Returns:
         The files by their kind: ``page``, ``csv``, ``pairs``, ``latex``, ``picture``.
     """
-    shown = [line.shown(asked.preset) for line in lines]
+    shown = [line.shown(asked.preset, asked_for.beside) for line in lines]
     tests = table.pairs(lines)
     found = {
         "csv": out / f"{asked_for.name}.csv",
@@ -77,8 +77,12 @@ def _draw(asked_for: Table, lines: Sequence[Line], asked: Asked, path: Path) -> 
     footnote = _scaled(asked)
     if asked_for.picture == "slices":
         return pictures.draw_predictions(lines, path)
-    draw = {"bars": pictures.draw_bars, "curves": pictures.draw_curves, "annotated": pictures.draw_annotated}
-    draw[asked_for.picture](lines, path, footnote)
+    if asked_for.picture == "over":
+        pictures.draw_over(lines, path, footnote, asked_for.over)
+    elif asked_for.picture == "curves":
+        pictures.draw_curves(lines, path, footnote)
+    else:
+        pictures.draw_bars(lines, path, footnote)
     return True
 
 
@@ -100,10 +104,12 @@ def _page(
 ) -> str:
     done = sum(line.state.startswith("done") for line in lines)
     parts = [f"# {asked_for.title}", ""]
+    if asked_for.about:
+        parts += [asked_for.about.strip(), ""]
     parts += [f"{_scaled(asked)} {done} of {len(lines)} rows are finished.", ""]
     parts += [markdown([{"": key, "what": value} for key, value in _facts(lines, asked).items()])]
-    parts += ["", "## Ours beside the paper's", "", markdown(shown)]
-    parts += [_reading(asked.preset), ""]
+    parts += ["", "## Ours beside the paper's" if asked_for.of_paper else "## Result", "", markdown(shown)]
+    parts += [_reading(asked.preset, asked_for.of_paper), ""]
     if drawn:
         parts += [f"![{asked_for.title}]({asked_for.name}.png)", ""]
         if asked_for.picture == "slices":
@@ -144,15 +150,16 @@ def _taught(line: Line) -> dict[str, str]:
     }
 
 
-def _reading(preset: Preset) -> str:
+def _reading(preset: Preset, of_paper: bool) -> str:
     own = (
         ""
         if preset == "honest"
         else "`validation DSC, the paper's way`: the best epoch by validation DSC, the mean over slices, "
         "an empty slice that is predicted empty counts as 1. "
     )
+    theirs = "The paper's DSC is of its validation images, at the epoch that they chose. " if of_paper else ""
     return (
-        "The paper's DSC is of its validation images, at the epoch that they chose. "
+        theirs
         + own
         + "Of one seed, intervals are 95 % over patients and n counts volumes; of several, ± is the standard deviation "
         "over seeds. HD95 and DSC are left out where they are undefined. `validation DSC` is the mean over volumes on "

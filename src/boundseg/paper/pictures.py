@@ -44,10 +44,9 @@ def draw_bars(lines: Sequence[Line], path: Path, footnote: str) -> None:
     ax.set_ylim(-0.7, len(lines) - 0.3)
     ax.set_xlim(0, 1)
     ax.set_xlabel("DSC", fontsize=9)
-    handles = [
-        _handle("o", ours, f"ours: volumes of the {lines[0].judged_on} cases, 95 % over patients"),
-        _handle("D", theirs, "the paper: its validation images", hollow=True),
-    ]
+    handles = [_handle("o", ours, f"ours: volumes of the {lines[0].judged_on} cases, 95 % over patients")]
+    if any(line.row.paper is not None for line in lines):
+        handles.append(_handle("D", theirs, "the paper: its validation images", hollow=True))
     if any(line.paper_dice() for line in lines):
         handles.append(_handle("o", ours, "ours: slices of the validation cases", hollow=True))
     figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=8, frameon=False)
@@ -107,42 +106,40 @@ def _name(line: Line, more: str) -> str:
     return line.row.name.replace("_", " ") + more
 
 
-def draw_annotated(lines: Sequence[Line], path: Path, footnote: str) -> None:
-    """DSC over the number of fully annotated volumes; the two ends of the scale as horizontal lines."""
-    figure, ax = _figure(6.4, 4.0)
-    kinds = {"full": "full volumes alone, equal epochs", "updates": "the same, equal updates", "hybrid": "hybrid"}
-    for i, (kind, label) in enumerate(kinds.items()):
-        members = [line for line in lines if line.row.annotated is not None and _kind(line) == kind]
-        counts = [line.row.annotated or 0 for line in members]
-        points = [(n, float(np.mean(line.dice()))) for n, line in zip(counts, members, strict=True) if line.dice()]
-        theirs = [(n, line.row.paper) for n, line in zip(counts, members, strict=True) if line.row.paper is not None]
+def draw_over(lines: Sequence[Line], path: Path, footnote: str, over: str) -> None:
+    """DSC over something, a line for each series; rows that have no place on the axis as horizontal lines."""
+    figure, ax = _figure(6.8, 4.0)
+    series: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.row.at is not None:
+            series.setdefault(line.row.series, []).append(line)
+    hollow: dict[str, Any] = {"marker": "D", "markersize": 5, "markerfacecolor": "none", "linewidth": 0.9}
+    for i, (label, members) in enumerate(series.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        points = [(line.row.at, float(np.mean(line.dice()))) for line in members if line.dice()]
+        theirs = [(line.row.at, line.row.paper) for line in members if line.row.paper is not None]
         if points:
-            ax.plot(
-                *zip(*points, strict=True), "o-", color=COLOURS[i], linewidth=1.4, markersize=4, label=f"ours: {label}"
-            )
+            ax.plot(*zip(*points, strict=True), "o-", color=colour, linewidth=1.4, markersize=4, label=f"ours: {label}")
         if theirs:
-            hollow: dict[str, Any] = {"marker": "D", "markersize": 5, "markerfacecolor": "none", "linewidth": 0.9}
-            ax.plot(*zip(*theirs, strict=True), "--", color=COLOURS[i], label=f"the paper: {label}", **hollow)
-    for line in (one for one in lines if one.row.annotated is None):
-        full = line.row.name == "full"
-        label, style = ("all volumes full", ":") if full else ("all volumes weak, common bounds", "-")
+            ax.plot(*zip(*theirs, strict=True), "--", color=colour, label=f"the paper: {label}", **hollow)
+    for i, line in enumerate(line for line in lines if line.row.at is None):
+        style = ("-", ":", "--", "-.")[i % 4]
         if line.dice():
-            dice = float(np.mean(line.dice()))
-            ax.axhline(dice, linestyle=style, color=GREY, linewidth=1.4, label=f"ours: {label}")
+            ax.axhline(
+                float(np.mean(line.dice())), linestyle=style, color=GREY, linewidth=1.4, label=f"ours: {line.row.title}"
+            )
         if line.row.paper is not None:
-            ax.axhline(line.row.paper, linestyle=style, color=COLOURS[5], linewidth=0.9, label=f"the paper: {label}")
-    counts = sorted({line.row.annotated for line in lines if line.row.annotated is not None})
-    ax.set_xticks(counts)
-    ax.set_xlim(0, max([1, *counts]) * 1.1)
+            ax.axhline(
+                line.row.paper, linestyle=style, color=COLOURS[5], linewidth=0.9, label=f"the paper: {line.row.title}"
+            )
+    places = sorted({line.row.at for line in lines if line.row.at is not None})
+    ax.set_xticks(places)
+    ax.set_xlim(0, max([1, *places]) * 1.1)
     ax.set_ylim(0, 1)
-    ax.set_xlabel("fully annotated volumes", fontsize=9)
+    ax.set_xlabel(over, fontsize=9)
     ax.set_ylabel("DSC", fontsize=9)
     figure.legend(loc="outside right center", fontsize=7, frameon=False)
     _save(figure, path, footnote)
-
-
-def _kind(line: Line) -> str:
-    return "updates" if line.row.updates_of else "hybrid" if line.row.name.startswith("hybrid") else "full"
 
 
 def draw_predictions(lines: Sequence[Line], path: Path) -> bool:
@@ -176,10 +173,8 @@ def draw_predictions(lines: Sequence[Line], path: Path) -> bool:
                     f"Run: boundseg evaluate {line.judged[0].planned.folder} --cases test",
                 ) from error
         maps["reference"] = dataset.to_slices(dataset.read_labels(case, "full", volume))[index]
-        target = dataset.classes[done[0].row.base.target]
-        rows.append(
-            _slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps, maps["reference"] == target)
-        )
+        there_px = np.isin(maps["reference"], [dataset.classes[target] for target in done[0].row.base.targets])
+        rows.append(_slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps, there_px))
     draw_slices(rows, dataset.classes, path, dataset.ignore)
     return True
 
@@ -204,7 +199,7 @@ def draw_labels(dataset: Dataset, base: Base, label_sets: Sequence[str], path: P
     sizes: list[tuple[int, str, int]] = []
     for case in dataset.cases_of("train")[::4]:
         _, volume = dataset.read_image(case)
-        target = dataset.to_slices(dataset.read_labels(case, "full", volume)) == dataset.classes[base.target]
+        target = dataset.to_slices(dataset.read_labels(case, "full", volume)) == dataset.classes[base.targets[0]]
         sizes += [(int(px), case, index) for index, px in enumerate(target.sum((1, 2))) if px]
     sizes.sort(reverse=True)
     rows = []
@@ -215,7 +210,7 @@ def draw_labels(dataset: Dataset, base: Base, label_sets: Sequence[str], path: P
             {"full": "full mask"}.get(name, name): dataset.to_slices(dataset.read_labels(case, name, volume))[index]
             for name in ("full", *label_sets)
         }
-        there = maps["full mask"] == dataset.classes[base.target]
+        there = maps["full mask"] == dataset.classes[base.targets[0]]
         rows.append(_slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps, there))
     draw_slices(rows, dataset.classes, path, dataset.ignore)
     return [row.title for row in rows]

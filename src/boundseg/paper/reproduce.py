@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from boundseg.errors import ConfigError, DatasetError
 from boundseg.nearest import did_you_mean
 from boundseg.paper import needs as what_is_needed
 from boundseg.paper import page, runs
+from boundseg.paper.bounds import sources as where_from
 from boundseg.paper.by_volume import by_volume
 from boundseg.paper.needs import Needs
 from boundseg.paper.page import Asked
@@ -26,6 +27,7 @@ Report = Callable[[str], None]
 Split = Literal["patients", "volumes"]
 # columns of the page that a terminal has no room for
 LONG = (
+    "published elsewhere",
     "test DSC, slices",
     "validation DSC, slices",
     "HD95 [mm]",
@@ -63,8 +65,11 @@ class Reproduced:
 
 
 def known() -> tuple[str, ...]:
-    """Everything that can be asked for."""
-    return tuple(sorted([*tables(), *STANDALONE], key=lambda name: (name.startswith("figure"), name)))
+    """Everything that can be asked for: the paper's tables, its figures, and what is beyond it."""
+    names = [*tables(), *STANDALONE]
+    of_paper = sorted(name for name in names if name in STANDALONE or tables()[name].of_paper)
+    figures = [name for name in of_paper if name.startswith("figure")]
+    return (*(name for name in of_paper if name not in figures), *figures, *(n for n in names if n not in of_paper))
 
 
 def reproduce(
@@ -92,7 +97,7 @@ def reproduce(
     ``_pairs.csv``, ``.tex`` and ``.png`` are written whether all rows are finished or not.
 
     Args:
-        what: ``table1`` to ``table5``, ``figure1`` to ``figure7``.
+        what: ``table1`` to ``table5``, ``figure1`` to ``figure7``, or one of :func:`known` beyond the paper.
         data: Dataset folders; each is told by its class. None for ``table5`` and ``figure1``.
         scale: ``full`` is the paper's protocol, ``half`` and ``quick`` are reductions for a CPU.
         preset: ``honest``, ``published`` or ``text``; see ``docs/reproduce.md``.
@@ -121,7 +126,7 @@ def reproduce(
         )
         return Reproduced(files, shown, [])
     asked_for = _chosen(tables()[what], only)
-    datasets = _datasets(asked_for, data, SPLITS if split == "patients" else ())
+    datasets = _datasets(tables()[what], asked_for, data, SPLITS if split == "patients" else ())
     if split == "volumes":
         datasets = {name: _by_volume(one, out) for name, one in datasets.items()}
     rows = [row for row in asked_for.rows if row.base.name in datasets]
@@ -148,7 +153,7 @@ def reproduce(
     asked = Asked(preset, scale, command, tuple(overrides), sources)
     lines: list[Line] = lines_of(results)
     files = page.write(asked_for, lines, asked, out)
-    return Reproduced(files, [line.shown(preset) for line in lines], outcomes, interrupted)
+    return Reproduced(files, [line.shown(preset, asked_for.beside) for line in lines], outcomes, interrupted)
 
 
 def _require_known(what: str, scale: str, preset: str, seeds: Sequence[int]) -> None:
@@ -174,28 +179,35 @@ def _chosen(asked_for: Table, only: Sequence[str]) -> Table:
             f"The rows are: {', '.join(names)}.",
         )
     rows = tuple(row for row in asked_for.rows if not only or row.name in only)
-    return Table(asked_for.name, asked_for.title, rows, asked_for.picture)
+    return replace(asked_for, rows=rows)
 
 
-def _datasets(asked_for: Table, data: Sequence[Path], sides: Sequence[str]) -> dict[str, Dataset]:
-    """For each base of the rows the folder that has its class; a base without a folder is left out, but not all."""
-    bases: dict[str, Base] = {row.base.name: row.base for row in asked_for.rows}
+def _datasets(whole: Table, asked_for: Table, data: Sequence[Path], sides: Sequence[str]) -> dict[str, Dataset]:
+    """For each base of the rows the folder that has its classes; a base without a folder is left out, but not all.
+
+    A folder of another base of the whole table may be given as well.
+    """
+    bases: dict[str, Base] = {row.base.name: row.base for row in (*asked_for.rows, *whole.rows)}
+    wanted = {row.base.name for row in asked_for.rows}
     if not data:
         commands = " or ".join(base.command for base in bases.values())
         raise DatasetError(f"{asked_for.name} needs a dataset folder.", "--data", f"Make one: {commands}")
     opened = [Dataset.open(folder) for folder in data]
     found: dict[str, Dataset] = {}
     for dataset in opened:
-        fitting = [base for base in bases.values() if base.target in dataset.classes and base.name not in found]
+        fitting = [b for b in bases.values() if set(b.targets) <= set(dataset.classes) and b.name not in found]
         if not fitting:
-            fitting = [next(iter(bases.values()))]
-            what_is_needed.require_kind(dataset, fitting[0], sides)
+            first = next(iter(bases.values()))
+            what_is_needed.require_kind(dataset, first, sides)
             raise DatasetError(
-                f"{dataset.folder} is the second folder with {fitting[0].target}.", "--data", "Give one."
+                f"{dataset.folder} is the second folder with {' and '.join(first.targets)}.", "--data", "Give one."
             )
-        what_is_needed.require_kind(dataset, fitting[0], sides)
+        if fitting[0].name in wanted:
+            what_is_needed.require_kind(dataset, fitting[0], sides)
         found[fitting[0].name] = dataset
-    return found
+    if not wanted & set(found):
+        what_is_needed.require_kind(opened[0], next(iter(bases.values())), sides)
+    return {name: dataset for name, dataset in found.items() if name in wanted}
 
 
 def _by_volume(dataset: Dataset, out: Path) -> Dataset:
@@ -225,8 +237,8 @@ def _provided(
         if train:
             what_is_needed.provide(dataset, wanted, base, patient, report)
         if (dataset.folder / "priors.csv").is_file():
-            found = what_is_needed.sources(dataset, wanted.sets, base)
-            of_one = "" if len(datasets) == 1 else f", {base.target}"
+            found = where_from(dataset, wanted.bounds, base)
+            of_one = "" if len(datasets) == 1 else f", {' and '.join(base.targets)}"
             sources |= {f"{name}{of_one}": source for name, source in found.items()}
         planned += ones
     order = [row.key for row in rows]

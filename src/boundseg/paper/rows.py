@@ -17,12 +17,14 @@ from boundseg.training.config import Config
 
 Scale = Literal["full", "half", "quick"]
 Preset = Literal["honest", "published", "text"]
-Picture = Literal["bars", "curves", "annotated", "slices"]
+Picture = Literal["bars", "curves", "over", "slices"]
+Unit = Literal["volumes", "patients"]
+Beside = Literal["paper", "elsewhere"] | None
 
 SCALES: tuple[Scale, ...] = ("full", "half", "quick")
 PRESETS: tuple[Preset, ...] = ("honest", "published", "text")
 PAPER_GRID_PX = 256 * 256  # the paper's bounds are pixels of this grid
-ANNOTATED = "ANNOTATED"  # in a row: the list of fully annotated volumes of its seed
+DRAWN = "DRAWN"  # in a row: the list of its seed
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Base:
 
     Attributes:
         name: Of the file.
-        target: The class that is segmented.
+        targets: The classes that are segmented; figures of several are their means.
         dataset: What a page calls it.
         command: How such a dataset folder is made.
         presence: The label set that says in which slices the class is.
@@ -44,7 +46,7 @@ class Base:
     """
 
     name: str
-    target: str
+    targets: tuple[str, ...]
     dataset: str
     command: str
     presence: str
@@ -56,6 +58,23 @@ class Base:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A list of ``splits.json`` that a row's seed draws of those who train.
+
+    Attributes:
+        count: How many.
+        of: Volumes, each of another patient as long as there are patients; or patients with all their volumes.
+    """
+
+    count: int
+    of: Unit
+
+    def name(self, seed: int) -> str:
+        """Of the list."""
+        return f"{'full' if self.of == 'volumes' else 'patients'}{self.count}_seed{seed}"
+
+
+@dataclass(frozen=True)
 class Row:
     """A row of a table; the keys of ``configs/TABLE/NAME.yaml``.
 
@@ -64,8 +83,11 @@ class Row:
         title: How a page calls it.
         base: Its dataset's.
         paper: The paper's DSC on its validation images; None where it has no such row.
-        annotated: How many volumes are fully annotated, in rows of table 2.
-        updates_of: A list of cases: train as many epochs as give the updates that these cases would give.
+        elsewhere: What others published for the same data, in words.
+        drawn: Who teaches, or is fully annotated, where the seed draws them.
+        full_updates: Train as many epochs as give the updates that all who train would give.
+        series: Rows that a picture over something joins by a line.
+        at: Where on its axis; None: a horizontal line.
         config: Merged onto the base's.
         presets: Merged last.
     """
@@ -74,8 +96,11 @@ class Row:
     title: str
     base: Base
     paper: float | None = None
-    annotated: int | None = None
-    updates_of: str | None = None
+    elsewhere: str = ""
+    drawn: Drawn | None = None
+    full_updates: bool = False
+    series: str = ""
+    at: float | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -84,10 +109,6 @@ class Row:
         """The last part of the key, as ``--row`` takes it."""
         return self.key.split("/")[1]
 
-    def list_name(self, seed: int) -> str | None:
-        """The list of ``splits.json`` that names the fully annotated volumes."""
-        return None if self.annotated is None else f"full{self.annotated}_seed{seed}"
-
     def content(self, folder: Path, preset: Preset, scale: Scale, seed: int) -> dict[str, Any]:
         """The config as data: base, scale, preset and row merged, its words replaced.
 
@@ -95,7 +116,7 @@ class Row:
             folder: The dataset folder.
             preset: Whose reading: ``honest``, ``published`` or ``text``.
             scale: ``full`` is the paper's protocol; ``half`` and ``quick`` are reductions for a CPU.
-            seed: Of the training, and of the list of annotated volumes.
+            seed: Of the training, and of the list that is drawn.
         """
         base = self.base
         merged: dict[str, Any] = {}
@@ -108,7 +129,7 @@ class Row:
             self.presets.get(preset, {}),
         ):
             merged = merge(merged, part)
-        words = {**base.words[preset], ANNOTATED: self.list_name(seed)}
+        words = {**base.words[preset], DRAWN: self.drawn.name(seed) if self.drawn else None}
         found: dict[str, Any] = _replaced(merged, words)
         size = found["data"]["size"]
         _rescale(found, size[0] * size[1] / PAPER_GRID_PX)
@@ -122,19 +143,40 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table or figure, and its rows in the paper's order."""
+    """A table or figure, and its rows in the paper's order.
+
+    Attributes:
+        name: As it is asked for.
+        title: Of its page.
+        rows: In their order.
+        picture: What is drawn of it.
+        over: What the axis of a picture ``over`` says.
+        about: Of a table beyond the paper: the question that it asks.
+    """
 
     name: str
     title: str
     rows: tuple[Row, ...]
     picture: Picture = "bars"
+    over: str = ""
+    about: str = ""
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether the paper has it."""
+        return not self.about
+
+    @property
+    def beside(self) -> Beside:
+        """Whose figures stand beside ours: the paper's, in its own tables; anybody else's; nobody's."""
+        return "paper" if self.of_paper else "elsewhere" if any(row.elsewhere for row in self.rows) else None
 
 
 @cache
 def tables() -> dict[str, Table]:
     """Every table and figure that is made of trainings."""
     return {
-        name: Table(name, asked["title"], tuple(map(row, asked["rows"])), asked.get("picture", "bars"))
+        name: Table(name, **(asked | {"rows": tuple(map(row, asked["rows"]))}))
         for name, asked in _read("tables").items()
     }
 
@@ -143,13 +185,17 @@ def tables() -> dict[str, Table]:
 def row(key: str) -> Row:
     """A row by its key."""
     content = _read(key)
-    return Row(key, **(content | {"base": base(content["base"])}))
+    found = content | {"base": base(content["base"])}
+    for of, count in content.get("drawn", {}).items():
+        found["drawn"] = Drawn(count, of)
+    return Row(key, **found)
 
 
 @cache
 def base(name: str) -> Base:
     """What the rows of a dataset have in common."""
-    return Base(name, **_read(f"bases/{name}"))
+    content = _read(f"bases/{name}")
+    return Base(name, **(content | {"targets": tuple(content["targets"])}))
 
 
 def text_of(key: str) -> str:
@@ -175,7 +221,8 @@ def _replaced(content: Any, words: Mapping[str, Any]) -> Any:
     """The same with every word in capitals replaced; ``{use: WORD, …}`` is the word's table with keys changed."""
     if isinstance(content, Mapping):
         if "use" in content:
-            return merge(words[content["use"]], {key: value for key, value in content.items() if key != "use"})
+            changed = {key: _replaced(value, words) for key, value in content.items() if key != "use"}
+            return merge(words[content["use"]], changed)
         return {key: _replaced(value, words) for key, value in content.items()}
     if isinstance(content, list):
         return [_replaced(value, words) for value in content]
@@ -188,7 +235,7 @@ def _rescale(content: Mapping[str, Any], factor: float) -> None:
     """Bounds in pixels of the paper's grid as pixels of a coarser grid that shows the same part of a slice."""
     for entry in content["supervision"]:
         for constraint in entry.get("constraints", ()):
-            asked = constraint["size"]
+            asked = constraint.get("size", {})
             if asked.get("unit") == "grid_px":
                 for side in ("present", "absent"):
                     # tags say one pixel, whatever the grid

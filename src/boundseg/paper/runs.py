@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -82,9 +83,10 @@ class Result:
 
     @property
     def validation_dice(self) -> list[tuple[int, float]]:
-        """For every epoch, the mean DSC of the validation volumes on the prepared grid."""
-        name = f"validation dice: {self.planned.row.base.target}"
-        return [(int(row["epoch"]), row[name]) for row in self.rows if not math.isnan(row.get(name, math.nan))]
+        """For every epoch, the mean DSC of the validation volumes on the prepared grid, over all classes."""
+        names = [f"validation dice: {target}" for target in self.planned.row.base.targets]
+        found = [(int(row["epoch"]), fmean(row.get(name, math.nan) for name in names)) for row in self.rows]
+        return [(epoch, value) for epoch, value in found if not math.isnan(value)]
 
     @property
     def judged_epoch(self) -> int | None:
@@ -92,16 +94,20 @@ class Result:
         return None if self.test is None else int(self.test.about["epoch"])
 
     def volumes(self) -> pd.DataFrame:
-        """Rows of the target class, a row per test volume."""
-        return _of_class(self.test, "volumes", self.planned.row.base.target)
+        """A row per test volume; of several classes their means."""
+        return _of_targets(self.test, "volumes", self.planned.row.base.targets)
+
+    def volumes_of(self, target: str) -> pd.DataFrame:
+        """The same of one class."""
+        return _of_targets(self.test, "volumes", [target])
 
     def slices(self) -> pd.DataFrame:
         """The same, a row per slice."""
-        return _of_class(self.test, "slices", self.planned.row.base.target)
+        return _of_targets(self.test, "slices", self.planned.row.base.targets)
 
     def validation_slices(self) -> pd.DataFrame:
         """Slices of the validation cases; empty where the preset does not judge them."""
-        return _of_class(self.validation, "slices", self.planned.row.base.target)
+        return _of_targets(self.validation, "slices", self.planned.row.base.targets)
 
 
 def plan(
@@ -121,9 +127,10 @@ def plan(
     for row, dataset in rows:
         for seed in seeds:
             content = row.content(dataset.folder.resolve(), preset, scale, seed)
-            if row.updates_of is not None and row.annotated is not None:
-                times = len(dataset.cases_of(row.updates_of)) / row.annotated
-                content["training"]["epochs"] = max(1, round(content["training"]["epochs"] * times))
+            if row.full_updates and row.drawn is not None:
+                trains = dataset.splits.lists["train"]
+                of = len(dataset.cases_of("train")) if row.drawn.of == "volumes" else len(trains)
+                content["training"]["epochs"] = round(content["training"]["epochs"] * max(1, of / row.drawn.count))
             folder = out / row.key / f"seed{seed}"
             path = folder.with_name(f"seed{seed}.yaml")
             atomic.write_text(path, yaml.safe_dump(content, sort_keys=False))
@@ -210,8 +217,14 @@ def _state(checkpoint: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _of_class(evaluation: Evaluation | None, table: str, target: str) -> pd.DataFrame:
+def _of_targets(evaluation: Evaluation | None, table: str, targets: Sequence[str]) -> pd.DataFrame:
     if evaluation is None:
         return pd.DataFrame()
     rows: pd.DataFrame = getattr(evaluation, table)
-    return rows[rows["class"] == target]
+    rows = rows[rows["class"].isin(targets)]
+    if "relative_volume_error" in rows:
+        rows = rows.assign(absolute_volume_error=rows["relative_volume_error"].abs())
+    if len(targets) == 1 or rows.empty:
+        return rows
+    by = [name for name in ("patient", "case", "slice") if name in rows]
+    return rows.groupby(by, sort=False).mean(numeric_only=True).reset_index()

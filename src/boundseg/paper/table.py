@@ -14,7 +14,7 @@ import pandas as pd
 
 from boundseg.evaluation.statistics import compare, mean
 from boundseg.evaluation.tables import formatted
-from boundseg.paper.rows import Preset, Row
+from boundseg.paper.rows import Beside, Preset, Row
 from boundseg.paper.runs import Result
 
 LAST_EPOCHS = 50  # over which the paper calls a method unstable or not; of a short run, its last quarter
@@ -74,8 +74,8 @@ class Line:
         """Rows of all judged seeds."""
         return pd.concat([result.volumes() for result in self.judged])
 
-    def shown(self, preset: Preset) -> dict[str, str]:
-        """A line to read."""
+    def shown(self, preset: Preset, beside: Beside = "paper") -> dict[str, str]:
+        """A line to read, with somebody's figures beside ours."""
         judged = self.judged
         dice = ""
         if len(judged) == 1:
@@ -84,15 +84,27 @@ class Line:
             dice = _spread(self.dice(), 3)
         own = {} if preset == "honest" else {PAPERS_WAY: _spread(map(_paper_dice, judged), 3)}
         epochs = sorted({result.judged_epoch for result in judged if result.judged_epoch is not None})
+        theirs = {}
+        if beside == "paper":
+            theirs["the paper's DSC"] = "" if self.row.paper is None else f"{self.row.paper:.4f}"
+        elif beside == "elsewhere":
+            theirs["published elsewhere"] = self.row.elsewhere
+        targets = self.row.base.targets
+        of_each = {
+            f"DSC {target}": _spread((_nanmean(result.volumes_of(target)["dice"]) for result in judged), 3)
+            for target in targets
+            if len(targets) > 1
+        }
         return {
             "training": self.row.title,
-            "the paper's DSC": "" if self.row.paper is None else f"{self.row.paper:.4f}",
+            **theirs,
             **own,
             f"{self.judged_on} DSC, volumes": dice,
+            **of_each,
             f"{self.judged_on} DSC, slices": _spread((_nanmean(result.slices()["dice"]) for result in judged), 3),
             "HD95 [mm]": _spread((_nanmean(result.volumes()["hd95_mm"]) for result in judged), 1),
             "absolute volume error [%]": _spread(
-                (100 * _nanmean(result.volumes()["relative_volume_error"].abs()) for result in judged), 1
+                (100 * _nanmean(result.volumes()["absolute_volume_error"]) for result in judged), 1
             ),
             "validation DSC, judged epoch": _spread(map(_judged_dice, judged), 3),
             "judged epoch": ", ".join(str(epoch + 1) for epoch in epochs),
@@ -110,6 +122,11 @@ class Line:
         counts = sorted({count for count, _, _ in found})
         middle, spread = mean_of(m for _, m, _ in found), mean_of(s for _, _, s in found)
         return f"{middle:.3f} ± {spread:.3f} (last {', '.join(map(str, counts))})"
+
+    def _of_each_class(self, result: Result) -> dict[str, float]:
+        targets = self.row.base.targets
+        found = {f"dice_volumes_{target}": _nanmean(result.volumes_of(target)["dice"]) for target in targets}
+        return found if len(targets) > 1 else {}
 
     def digits(self) -> list[dict[str, object]]:
         """A line for every seed, all digits, for the CSV file."""
@@ -130,9 +147,10 @@ class Line:
                 row |= {
                     "judged_on": self.judged_on,
                     "dice_volumes": _nanmean(result.volumes()["dice"]),
+                    **self._of_each_class(result),
                     "dice_slices": _nanmean(result.slices()["dice"]),
                     "hd95_mm": _nanmean(result.volumes()["hd95_mm"]),
-                    "absolute_volume_error": _nanmean(result.volumes()["relative_volume_error"].abs()),
+                    "absolute_volume_error": _nanmean(result.volumes()["absolute_volume_error"]),
                     "validation_dice_slices_empty_one": _paper_dice(result),
                     "judged_epoch": result.judged_epoch,
                     "validation_dice_judged_epoch": _judged_dice(result),
