@@ -22,12 +22,13 @@ class OptimizerConfig(Section):
 class ScheduleConfig(Section):
     """How the learning rate changes, once an epoch.
 
-    ``plateau``: times ``factor`` after ``patience`` epochs without improvement (the paper's); ``cosine`` and ``poly``
-    (to the power 0.9): to 0 at the end; ``one_cycle``: from a 25th up within 30 % of the epochs, then down to next to
+    ``plateau``: times ``factor`` after ``patience`` epochs without improvement (the paper's); ``plateau_published``: after
+    every epoch whose number, from 0, is a multiple of (best epoch + ``patience``), which the first one's is; ``cosine``
+    and ``poly`` (to the power 0.9): to 0 at the end; ``one_cycle``: from a 25th up within 30 % of the epochs, then down to next to
     nothing; ``constant``.
     """
 
-    name: Literal["plateau", "cosine", "poly", "one_cycle", "constant"] = "plateau"
+    name: Literal["plateau", "plateau_published", "cosine", "poly", "one_cycle", "constant"] = "plateau"
     patience: Count = 20
     factor: Share = 0.5
 
