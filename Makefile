@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # processes that run tests; each computes on one thread, and so do the processes that a test starts
 WORKERS ?= 2
 
-.PHONY: demo test test-oldest lint format benchmark package clean
+.PHONY: demo test test-oldest docs lint format benchmark package clean
 
 demo: $(VENV)/installed
 	$(BIN)/boundseg demo --out demo
@@ -19,7 +19,7 @@ test-oldest: $(VENV)/installed
 	$(PYTHON) -m venv .venv-oldest
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	grep '^torch==' constraints.txt > .venv-oldest/torch.txt
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra itk --resolution lowest-direct --quiet \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra itk --resolution lowest-direct --quiet \
 	  --override .venv-oldest/torch.txt --no-annotate --no-header | grep -v '^nvidia-\|^triton' > .venv-oldest/requirements.txt
 	.venv-oldest/bin/python -m pip install --quiet --no-deps -r .venv-oldest/requirements.txt
 	PYTHONPATH=src OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope
@@ -30,6 +30,10 @@ package: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check twine
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m twine check --strict dist/*
+
+# the site in site/, strictly: a warning is an error
+docs: $(VENV)/installed
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d site/.doctrees docs site
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -48,8 +52,8 @@ benchmark: $(VENV)/installed
 # constraints.txt names the versions that were tested; the package itself has open ranges
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,itk]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,itk]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest dist demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
