@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # processes that run tests; each computes on one thread, and so do the processes that a test starts
 WORKERS ?= 2
 
-.PHONY: demo test test-oldest lint format benchmark package clean
+.PHONY: demo test test-oldest lint format benchmark docs package clean
 
 demo: $(VENV)/installed
 	$(BIN)/boundseg demo --out demo
@@ -23,6 +23,11 @@ test-oldest: $(VENV)/installed
 	  --override .venv-oldest/torch.txt --no-annotate --no-header | grep -v '^nvidia-\|^triton' > .venv-oldest/requirements.txt
 	.venv-oldest/bin/python -m pip install --quiet --no-deps -r .venv-oldest/requirements.txt
 	PYTHONPATH=src OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope
+
+# the site, in site/; every warning is an error
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs site
 
 # a wheel and an sdist in dist/, and what indices ask of them
 package: $(VENV)/installed
@@ -52,4 +57,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest dist site demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
