@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from boundseg.data import volume_io
+from boundseg.data.picture_io import PICTURE_ENDINGS, count_channels
 from boundseg.data.stored import StoredSlices, read_stored
 from boundseg.data.volume_io import ENDINGS, Volume
 from boundseg.errors import InputError, Problem, VolumeError
@@ -96,7 +97,9 @@ def _targets(
 ) -> dict[str, Path]:
     ending = volume_io.ending(paths[0]) or ""
     classes = [name for name in labels if labels[name]] if probabilities else []
-    return {LABELS: out / f"{case}{ending}"} | {n: out / f"{case}_probability_{n}{ending}" for n in classes}
+    # PNG holds no fractions
+    fractions = ".tif" if ending == ".png" else ending
+    return {LABELS: out / f"{case}{ending}"} | {n: out / f"{case}_probability_{n}{fractions}" for n in classes}
 
 
 def _predict_case(
@@ -140,18 +143,28 @@ def _cases(images: Iterable[Path], channels: int) -> dict[str, list[Path]]:
     cases: dict[str, list[tuple[int, Path]]] = {}
     for path, (case, channel) in zip(files, _numbered([volume_io.stem(path) for path in files], channels), strict=True):
         cases.setdefault(case, []).append((channel, path))
-    wrong = [
-        Problem(
-            f"{case} has {len(members)} file(s), the network takes {channels} channel(s).",
-            str(members[0][1].parent),
-            "Name the channels CASE_0000, CASE_0001, …",
-        )
-        for case, members in cases.items()
-        if sorted(channel for channel, _ in members) != list(range(channels))
-    ]
+    wrong = []
+    for case, members in cases.items():
+        in_one = _channels_of_picture(members)
+        if in_one == channels or (in_one is None and sorted(c for c, _ in members) == list(range(channels))):
+            continue
+        held = f"{len(members)} file(s)" if in_one is None else f"a picture of {in_one} channel(s)"
+        fact = f"{case} has {held}, the network takes {channels} channel(s)."
+        wrong.append(Problem(fact, str(members[0][1].parent), "Name the channels CASE_0000, CASE_0001, …"))
     if wrong:
         raise VolumeError.of(wrong)
     return {case: [path for _, path in sorted(members)] for case, members in cases.items()}
+
+
+def _channels_of_picture(members: list[tuple[int, Path]]) -> int | None:
+    """How many channels the one file of a case holds, where it is a picture that can be read."""
+    (number, path), *more = members
+    if more or number or volume_io.ending(path) not in PICTURE_ENDINGS or not path.is_file():
+        return None
+    try:
+        return count_channels(path)
+    except VolumeError:
+        return None  # told when it is read, beside the others
 
 
 def _numbered(stems: list[str], channels: int) -> Iterator[tuple[str, int]]:
