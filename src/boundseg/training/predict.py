@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,8 +16,9 @@ from boundseg.data.picture_io import PICTURE_ENDINGS, count_channels
 from boundseg.data.stored import StoredSlices, read_stored
 from boundseg.data.volume_io import ENDINGS, Volume
 from boundseg.errors import InputError, Problem, VolumeError
-from boundseg.inference import Predictor, VolumePredictor, most_probable
+from boundseg.inference import Ensemble, Predictor, VolumePredictor, largest_components, most_probable, regions_named
 from boundseg.training.run import Run, Which
+from boundseg.training.together import require_alike, together
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Predicted:
 
 
 def predict(
-    run: Run,
+    run: Run | Sequence[Run],
     images: Iterable[Path],
     out: Path,
     *,
@@ -37,18 +38,23 @@ def predict(
     overwrite: bool = False,
     which: Which = "best",
     device: str = "cpu",
+    mirror: bool = False,
+    largest_component: Sequence[str] = (),
     report: Callable[[str], None] = lambda case: None,
 ) -> Predicted:
     """Predicts volumes; ``CASE.nii.gz`` has the affine, shape and orientation of its input, unsigned bytes.
 
     Args:
-        run: A finished or running training.
+        run: A finished or running training; of several, the probabilities are averaged on the scan's own grid.
         images: Files, or folders of files. Several channels of a case are ``CASE_0000``, ``CASE_0001``, …
         out: Where the label maps go.
         probabilities: Also write ``CASE_probability_CLASS``, float32, for every class but the background.
         overwrite: Replace files that exist.
         which: ``best`` or ``last`` weights.
         device: Where to compute.
+        mirror: Average over images with rows and columns reversed, too; four times the work.
+        largest_component: Classes, or unions such as ``LV+Myo``, of which a volume keeps its largest connected part;
+            ``all`` names each class by itself. Probabilities stay what they are.
         report: Told of each case.
 
     Raises:
@@ -56,11 +62,15 @@ def predict(
             is no folder, files that exist. Then volumes that cannot be read or do not fit, when the others have been
             predicted; and a file that the disk refuses, which ends the prediction.
     """
+    runs = [run] if isinstance(run, Run) else list(run)
+    require_alike(runs)
+    run = runs[0]
+    kept = regions_named(largest_component, run.labels)
     cases = _cases(images, len(run.environment["channels"]))
     targets = {case: _targets(case, paths, out, run.labels, probabilities) for case, paths in cases.items()}
     _require_folder(out)
     _require_free(cases, targets, overwrite)
-    predictor = run.predictor(which, device)
+    predictor = together(runs, which, device, mirror)
     axis = int(run.environment["slice_axis"])
     done, problems = Predicted(), list[Problem]()
     for case, paths in cases.items():
@@ -72,7 +82,7 @@ def predict(
         rows_mm, columns_mm = (s for i, s in enumerate(volume.spacing_mm) if i != axis)
         spacing_mm = rows_mm, columns_mm, volume.spacing_mm[axis]
         try:
-            _predict_case(predictor, slices, spacing_mm, targets[case], volume, axis, run.labels)
+            _predict_case(predictor, slices, spacing_mm, targets[case], volume, axis, run.labels, kept)
         except VolumeError as error:
             # what the disk refuses now it refuses of the next case as well
             left = len(cases) - list(cases).index(case)
@@ -103,13 +113,14 @@ def _targets(
 
 
 def _predict_case(
-    predictor: Predictor | VolumePredictor,
+    predictor: Predictor | VolumePredictor | Ensemble,
     slices: StoredSlices,
     spacing_mm: tuple[float, float, float],
     targets: Mapping[str, Path],
     like: Volume,
     axis: int,
     labels: Mapping[str, int],
+    kept: Sequence[Sequence[int]],
 ) -> None:
     """Predicts a case and writes it as it goes; its files appear together, when all are whole."""
     with ExitStack() as files:
@@ -120,16 +131,21 @@ def _predict_case(
         # zlib lets other threads run: files are compressed side by side, and while the next slices are predicted
         threads = files.enter_context(ThreadPoolExecutor(len(write)))
         pending: list[Future[None]] = []
+        maps: list[np.ndarray] = []
         for probs in predictor.restored(slices, spacing_mm):
             parts = {name: probs[:, labels[name]] for name in write if name != LABELS}
             parts[LABELS] = most_probable(probs, len(labels))
             ready = {name: part.cpu().numpy() for name, part in parts.items()}
+            if kept:
+                maps.append(ready.pop(LABELS))  # what is largest is known when the whole volume is
             # one batch waits at most: memory stays bounded where the disk is slower than the network
             for one in pending:
                 one.result()
             pending = [threads.submit(write[name], part) for name, part in ready.items()]
         for one in pending:
             one.result()
+        if kept:
+            write[LABELS](largest_components(np.concatenate(maps), kept))
 
 
 def _cases(images: Iterable[Path], channels: int) -> dict[str, list[Path]]:
