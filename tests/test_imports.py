@@ -30,6 +30,7 @@ ROOMS = [
     "inference",
     "evaluation",
     "benchmark",
+    "integrations",
     "training",
     "report",
     "paper",
@@ -49,6 +50,7 @@ ONLY: dict[str, set[str]] = {
     "data": {"errors", "nearest", "constraints"},
     "evaluation": {"errors"},
     "benchmark": {"errors", "nearest", "constraints", "losses", "networks"},
+    "integrations": {"errors", "constraints", "losses", "accumulate", "data"},
     "terminal": set(),
     "report": {"errors", "data", "evaluation", "training.run", "__version__"},
 }

@@ -58,3 +58,19 @@ def test_each_row_and_column_adds_to_the_size(tmp_path: Path) -> None:
     assert two.shape[0] > one.shape[0]
     assert two.shape[1] == one.shape[1]
     assert wide.shape[1] > one.shape[1]
+
+
+def test_a_slice_is_as_high_as_it_is_in_mm(tmp_path: Path) -> None:
+    def frame(spacing_mm: tuple[float, float]) -> tuple[int, int]:
+        """Height and width of the image's panel: white pixels of an image that is white but for one."""
+        image = np.ones((20, 20))
+        image[0, 0] = 0
+        labels = {"none": np.zeros((20, 20), np.uint8)}
+        picture = drawn(tmp_path / str(spacing_mm), [Row("", image, labels, spacing_mm)])
+        dark = np.argwhere((picture < 0.3).all(2))
+        height, width = np.ptp(dark, axis=0)
+        return int(height), int(width)
+
+    square, high = frame((1.0, 1.0)), frame((2.0, 1.0))
+    assert high[1] == pytest.approx(square[1], rel=0.05)
+    assert high[0] == pytest.approx(2 * square[0], rel=0.25), "the title and the legend stay as they are"

@@ -21,7 +21,7 @@ def rates(scores: list[float], schedule: ScheduleConfig = PLATEAU) -> list[float
     progress, found = Progress(), []
     for epoch, score in enumerate(scores):
         found.append(learning_rate(schedule, 1.0, epoch / len(scores), progress))
-        progress.update(epoch, score, schedule.patience)
+        progress.update(epoch, score, schedule)
     return found
 
 
@@ -34,10 +34,22 @@ def test_an_improvement_starts_the_wait_anew_and_gives_no_rate_back() -> None:
     assert rates([5, 5, 5, 4, 4, 4, 4, 3, 3]) == [1, 1, 1, 1, 1, 1, 1, 0.5, 0.5]
 
 
+def test_the_published_rule_halves_after_the_first_epoch_and_at_multiples_of_the_best_one_and_patience() -> None:
+    published = ScheduleConfig(name="plateau_published", patience=3)
+    # best is epoch 0: after epochs 0, 3, 6
+    assert rates([1.0] * 8, published) == [1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
+    # best is epoch 2 from then on: after epochs 0, 5 (the next multiple of 5 would be 10)
+    assert rates([3, 2, 1, 1, 1, 1, 1, 1], published) == [1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]
+    # every epoch is better than the last: epoch e is never a multiple of e + 3, but for the first
+    assert rates([5, 4, 3, 2, 1], published) == [1, 0.5, 0.5, 0.5, 0.5]
+    assert rates([float("nan")] * 5, published) == [1, 0.5, 0.5, 0.5, 0.25]
+
+
 @given(st.lists(st.floats(allow_infinity=False), min_size=1, max_size=40), st.integers(1, 5))
 def test_best_is_the_first_lowest_score_and_a_score_that_is_nan_is_none(scores: list[float], patience: int) -> None:
     progress = Progress()
-    improved = [epoch for epoch, score in enumerate(scores) if progress.update(epoch, score, patience)]
+    schedule = ScheduleConfig(name="plateau", patience=patience)
+    improved = [epoch for epoch, score in enumerate(scores) if progress.update(epoch, score, schedule)]
     defined = [score for score in scores if score == score]
     assert progress.best == min(defined, default=float("inf"))
     assert progress.best_epoch == (scores.index(min(defined)) if defined else -1)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from boundseg.data.batches import TaughtCase
+from boundseg.data.batches import TaughtCase, order
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError, DatasetError, InputError, PriorsError
 from boundseg.training.supervision import Teaching, entries_of, teach
@@ -48,7 +48,7 @@ def test_the_first_entry_that_names_a_case_wins(tiny_dataset: Path) -> None:
     dataset = Dataset.open(tiny_dataset)
 
     def found(*names: str | list[str]) -> dict[str, int]:
-        return entries_of(tiny(tiny_dataset, *(entry(cases=name) for name in names)), dataset)
+        return dict(entries_of(tiny(tiny_dataset, *(entry(cases=name) for name in names)), dataset))
 
     few = ["patient1_frame01", "patient1_frame07"]
     assert {case for case, index in found("few", "train").items() if index == 0} == set(few)
@@ -59,6 +59,25 @@ def test_the_first_entry_that_names_a_case_wins(tiny_dataset: Path) -> None:
         "patient2_frame07": 0,
         "patient1_frame01": 1,
     }
+
+
+def test_a_case_is_taught_again_by_the_next_entry_that_names_it(tiny_dataset: Path) -> None:
+    again = entry("full", "few") | {"again": True}
+    teaching = taught(tiny_dataset, again, entry("seeds", "train", [INDIVIDUAL]), entry("none", "train"))
+    (constraint,) = teaching.constraints
+    few = {"patient1_frame01", "patient1_frame07"}
+    names = [case.prepared.case for case in teaching.train]
+    assert {name for name in names if names.count(name) == 2} == few
+    assert max(map(names.count, names)) == 2, "the last entry names nobody who is left"
+    assert len({case.name for case in teaching.train}) == len(names), "each is a volume of its own"
+    for name in few:
+        full, weak = (case for case in teaching.train if case.prepared.case == name)
+        assert pairs(full, constraint.name) == [NOTHING] * 5
+        assert pairs(weak, constraint.name) != [NOTHING] * 5
+        assert full.prepared is weak.prepared
+    alone = taught(tiny_dataset, entry("full", "few"), entry("seeds", "train", [INDIVIDUAL]))
+    shown = len(order(teaching.train, "slices", 1))
+    assert shown == len(order(alone.train, "slices", 1)) + sum(len(by_case(alone)[name]) for name in few)
 
 
 def test_each_case_carries_the_labels_and_bounds_of_its_entry_alone(tiny_dataset: Path) -> None:

@@ -114,14 +114,14 @@ def named(cases: Sequence[TaughtCase], places: Sequence[tuple[int, Place]]) -> l
 def collate(cases: Sequence[TaughtCase], pairs: Sequence[tuple[int, int]], volume_constraints: frozenset[str]) -> Batch:
     """Puts slices and what is known about them into one batch."""
     members, slices = [cases[i] for i, _ in pairs], [s for _, s in pairs]
-    names = [case.prepared.case for case in members]
+    names = [case.name for case in members]
     first_slice = list(accumulate(map(len, cases), initial=0))
     first_of_volume = list(dict.fromkeys(i for i, _ in pairs))
     return Batch(
         images=torch.from_numpy(np.stack([cases[i].prepared.images[s] for i, s in pairs])).float(),
         labels=torch.from_numpy(np.stack([cases[i].labels[s] for i, s in pairs])),
         frame=frame_of(members, slices),
-        volumes=Groups.by_name(names, {case.prepared.case: len(case) for case in members}),
+        volumes=Groups.by_name(names, {case.name: len(case) for case in members}),
         bounds={
             name: bounds_of(
                 [cases[i].bounds[name][:, 0] for i in first_of_volume]

@@ -33,6 +33,7 @@ class TaughtCase:
         with_image: Whether a constraint reads the image.
         boxes: Bounding boxes of its slices, first line and the one after the last along both axes (0 and 0 where there
             is none), each with the width of a band.
+        also_called: Where several entries of a config teach the case, what tells them apart.
     """
 
     prepared: PreparedCase
@@ -41,6 +42,12 @@ class TaughtCase:
     complete: tuple[bool, ...]
     with_image: bool = False
     boxes: tuple[tuple[Integer[np.ndarray, "S 2 2"], int], ...] = ()
+    also_called: str = ""
+
+    @property
+    def name(self) -> str:
+        """Under which its slices belong together: of a case that is taught twice, those of one entry."""
+        return self.also_called or self.prepared.case
 
     def __len__(self) -> int:
         """The file's slices."""

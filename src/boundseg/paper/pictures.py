@@ -173,13 +173,20 @@ def draw_predictions(lines: Sequence[Line], path: Path) -> bool:
                     f"Run: boundseg evaluate {line.judged[0].planned.folder} --cases test",
                 ) from error
         maps["reference"] = dataset.to_slices(dataset.read_labels(case, "full", volume))[index]
+        spacing_mm = dataset.slice_spacing_mm(volume)[:2]
         there_px = np.isin(maps["reference"], [dataset.classes[target] for target in done[0].row.base.targets])
-        rows.append(_slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps, there_px))
+        rows.append(_slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps, there_px, spacing_mm))
     draw_slices(rows, dataset.classes, path, dataset.ignore)
     return True
 
 
-def _slice(title: str, image: np.ndarray, maps: dict[str, np.ndarray], region: np.ndarray) -> Slice:
+def _slice(
+    title: str,
+    image: np.ndarray,
+    maps: dict[str, np.ndarray],
+    region: np.ndarray,
+    spacing_mm: tuple[float, float],
+) -> Slice:
     """The part of a slice about a region, three times as large as it."""
     parts = []
     for places, length in zip(np.nonzero(region), region.shape, strict=True):
@@ -187,7 +194,7 @@ def _slice(title: str, image: np.ndarray, maps: dict[str, np.ndarray], region: n
         start = int(np.clip((places.min() + places.max() - side) // 2, 0, max(length - side, 0)))
         parts.append(slice(start, start + side))
     part = tuple(parts)
-    return Slice(title, image[part], {name: labels[part] for name, labels in maps.items()})
+    return Slice(title, image[part], {name: labels[part] for name, labels in maps.items()}, spacing_mm)
 
 
 def draw_labels(dataset: Dataset, base: Base, label_sets: Sequence[str], path: Path) -> list[str]:
@@ -210,8 +217,9 @@ def draw_labels(dataset: Dataset, base: Base, label_sets: Sequence[str], path: P
             {"full": "full mask"}.get(name, name): dataset.to_slices(dataset.read_labels(case, name, volume))[index]
             for name in ("full", *label_sets)
         }
+        spacing_mm = dataset.slice_spacing_mm(volume)[:2]
         there = maps["full mask"] == dataset.classes[base.targets[0]]
-        rows.append(_slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps, there))
+        rows.append(_slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps, there, spacing_mm))
     draw_slices(rows, dataset.classes, path, dataset.ignore)
     return [row.title for row in rows]
 

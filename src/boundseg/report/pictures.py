@@ -17,11 +17,25 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
 
 @dataclass(frozen=True)
 class Row:
-    """One slice: the image, and what is drawn over it in each column."""
+    """One slice: the image, and what is drawn over it in each column.
+
+    Attributes:
+        title: Beside it.
+        image: The slice.
+        labels: For each column a label map.
+        spacing_mm: Of its rows and columns, so that it is drawn as it is.
+    """
 
     title: str
     image: Float[np.ndarray, "H W"]
     labels: Mapping[str, Integer[np.ndarray, "H W"]]
+    spacing_mm: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def height(self) -> float:
+        """Over its width."""
+        rows, columns = self.image.shape
+        return float(rows * self.spacing_mm[0] / (columns * self.spacing_mm[1]))
 
 
 def draw_slices(rows: Sequence[Row], classes: Mapping[str, int], path: Path, ignore: int | None = None) -> None:
@@ -39,13 +53,15 @@ def draw_slices(rows: Sequence[Row], classes: Mapping[str, int], path: Path, ign
     from matplotlib.lines import Line2D
 
     columns = ["image", *rows[0].labels]
-    figure = Figure(figsize=(1.7 * len(columns), 1.7 * len(rows) + 0.55), dpi=130, layout="constrained")
-    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    heights = [row.height for row in rows]
+    figure = Figure(figsize=(1.7 * len(columns), 1.7 * sum(heights) + 0.55), dpi=130, layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights)
     for i, row in enumerate(rows):
         low, high = np.percentile(row.image, (1, 99.5))
         for j, column in enumerate(columns):
             ax = axes[i, j]
             ax.imshow(row.image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
+            ax.set_aspect(row.spacing_mm[0] / row.spacing_mm[1])
             ax.set_xticks([])
             ax.set_yticks([])
             if j:
@@ -68,7 +84,8 @@ def _draw_labels(ax: object, labels: np.ndarray, classes: Mapping[str, int], ign
         if mask.any():
             overlay[mask] = to_rgba(colour_of(value), 0.45)
             ax.contour(mask, [0.5], colors=[colour_of(value)], linewidths=0.8)  # type: ignore[attr-defined]
-    ax.imshow(overlay, interpolation="nearest")  # type: ignore[attr-defined]
+    # the aspect is the image's, which imshow would set back
+    ax.imshow(overlay, interpolation="nearest", aspect=ax.get_aspect())  # type: ignore[attr-defined]
 
 
 def colour_of(value: int) -> str:

@@ -343,7 +343,7 @@ def _data(run: Run) -> tuple[Literal["unchanged", "changed", "missing", "unreada
         return "missing", {}
     try:
         dataset = Dataset.open(folder)
-        entries = list(entries_of(run.config, dataset).values())
+        entries = [index for _, index in entries_of(run.config, dataset)]
     except InputError:
         return "unreadable", {}
     counts = {index: f" ({entries.count(index)} cases)" for index in range(len(run.config.supervision))}

@@ -198,7 +198,7 @@ def _epochs(
             row |= validate(engine.judged, teaching, engine.judged_by, dataset, processes, t, steps.chunk)
             clock.lap("validation")
             require_finite(row, run)
-            best = progress.update(epoch, _score(row, config), settings.schedule.patience)
+            best = progress.update(epoch, _score(row, config), settings.schedule)
             phases, elapsed = clock.seconds(), clock.elapsed
             waiting = phases["seconds: data"] / elapsed
             row |= {"seconds": elapsed, "waiting": waiting, "images_per_second": images / stepped, **phases}

@@ -18,7 +18,7 @@ class Progress:
         best: The lowest score so far.
         best_epoch: Its epoch.
         waited: Epochs since the last improvement or the last cut of the learning rate.
-        cuts: How often the plateau schedule has cut the learning rate.
+        cuts: How often a plateau schedule has cut the learning rate.
     """
 
     best: float = math.inf
@@ -26,7 +26,7 @@ class Progress:
     waited: int = 0
     cuts: int = 0
 
-    def update(self, epoch: int, score: float, patience: int) -> bool:
+    def update(self, epoch: int, score: float, schedule: ScheduleConfig) -> bool:
         """Takes the score of an epoch (lower is better) and says whether it is the best so far."""
         # an infinite first score is kept until a better one comes, so that a run always has a best epoch; NaN is none
         improved = score < self.best or (self.best_epoch < 0 and not math.isnan(score))
@@ -34,7 +34,10 @@ class Progress:
             self.best, self.best_epoch, self.waited = score, epoch, 0
         else:
             self.waited += 1
-        if self.waited >= patience:
+        if schedule.name == "plateau_published":
+            # without any best epoch so far it counts from epoch 0, as the published code does
+            self.cuts += epoch % (max(self.best_epoch, 0) + schedule.patience) == 0
+        elif self.waited >= schedule.patience:
             self.cuts, self.waited = self.cuts + 1, 0
         return improved
 
@@ -49,7 +52,7 @@ def learning_rate(schedule: ScheduleConfig, lr: float, done: float, progress: Pr
         if done < RISE:
             return _between(lr / 25, lr, done / RISE)
         return _between(lr, lr / 25e4, (done - RISE) / (1 - RISE))
-    if schedule.name == "plateau":
+    if schedule.name in ("plateau", "plateau_published"):
         return lr * float(schedule.factor**progress.cuts)
     return lr
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count as numbers
 
 import numpy as np
@@ -29,14 +30,12 @@ class Teaching:
         train: The cases that teach.
         validation: The held-out cases, taught as the last entry of the config says (nobody learns from them).
         demands: Everything that is asked, of whomever.
-        entry_of: For each case, the entry of the config that it belongs to.
         window: What a 3D network sees at once, of volumes that may be larger; None where it sees slices.
     """
 
     train: list[TaughtCase]
     validation: list[TaughtCase]
     demands: list[Demand]
-    entry_of: dict[str, int] = field(default_factory=dict)
     window: Lengths | None = None
 
     @property
@@ -71,9 +70,10 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
             bounds of slices that a 3D grid does not have, nothing to learn from.
     """
     _require_label_sets(config, dataset)
-    entry_of = entries_of(config, dataset)
+    taught_by = entries_of(config, dataset)
+    trained = list(dict.fromkeys(case for case, _ in taught_by))
     held_out = dataset.cases_of(config.selection.cases)
-    _require_apart(dataset, entry_of, held_out, config)
+    _require_apart(dataset, trained, held_out, config)
     _require_something_to_select_by(config, dataset, held_out)
     demands_of, boxes = demands_of_entries(config, dataset)
     config.method.require([demand.constraint for of_entry in demands_of for demand in of_entry])
@@ -81,17 +81,19 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
         _require_methods_for_volumes(config, [demand.constraint for of_entry in demands_of for demand in of_entry])
     require_followed(config.training.augment, [demand.constraint for of_entry in demands_of for demand in of_entry])
     last = len(config.supervision) - 1
-    entries = entry_of | dict.fromkeys(held_out, last)
-    wanted = [(case, _label_sets(config, dataset, case, index, case in held_out)) for case, index in entries.items()]
-    prepared = prepare(dataset, config.data.grid, wanted, report)
+    wanted: dict[str, list[str]] = {}
+    for case, index in [*taught_by, *((case, last) for case in held_out)]:
+        sets = wanted.setdefault(case, [])
+        sets += [name for name in _label_sets(config, dataset, case, index, case in held_out) if name not in sets]
+    prepared = prepare(dataset, config.data.grid, list(wanted.items()), report)
     _require_slices([d.constraint for of_entry in demands_of for d in of_entry], prepared)
     if config.data.batch == "patches":
         _require_patches_that_tell([d for of_entry in demands_of for d in of_entry], config.data.size, prepared)
     complete = declared_complete(config.data, dataset, prepared)
-    require_seen(config, dataset, demands_of, {case: prepared[case] for case in entry_of})
+    require_seen(config, dataset, demands_of, {case: prepared[case] for case in trained})
 
-    def taught(case: str) -> TaughtCase:
-        index, on_grid = entries[case], prepared[case]
+    def taught(case: str, index: int, twice: bool = False) -> TaughtCase:
+        on_grid = prepared[case]
         labels = config.supervision[index].labels
         images, _, *space = on_grid.images.shape
         count = images if len(space) == 2 else on_grid.placement.shape[-1]
@@ -107,13 +109,14 @@ def teach(config: Config, dataset: Dataset, report: Callable[[str], None] = lamb
             # of all, for every case carries bounds for all, and those of others' constraints say nothing
             any(d.reads_image for of_entry in demands_of for d in of_entry),
             tuple((b.lines(case, count), b.width) for b in boxes),
+            f"{case} (entry {index})" if twice else "",
         )
 
+    times = Counter(case for case, _ in taught_by)
     teaching = Teaching(
-        [taught(case) for case in entry_of],
-        [taught(case) for case in held_out],
+        [taught(case, index, twice=times[case] > 1) for case, index in taught_by],
+        [taught(case, last) for case in held_out],
         [demand for of_entry in demands_of for demand in of_entry],
-        entries,
         config.data.window,
     )
     _require_something_labelled(teaching.train, dataset)
@@ -129,13 +132,17 @@ def demands_of_entries(config: Config, dataset: Dataset) -> tuple[list[list[Dema
     return _numbered(_named_apart([demands(entry, dataset) for entry in config.supervision]))
 
 
-def entries_of(config: Config, dataset: Dataset) -> dict[str, int]:
-    """The entry of ``supervision`` that each training case belongs to: the first that names it."""
-    found: dict[str, int] = {}
+def entries_of(config: Config, dataset: Dataset) -> list[tuple[str, int]]:
+    """Every training case with the entry of ``supervision`` that teaches it: the first that names it.
+
+    After an entry with ``again`` the next that names it does so too.
+    """
+    found: list[tuple[str, int]] = []
+    done: set[str] = set()
     for index, entry in enumerate(config.supervision):
-        for name in entry.names:
-            for case in dataset.cases_of(name):
-                found.setdefault(case, index)
+        named = dict.fromkeys(case for name in entry.names for case in dataset.cases_of(name))
+        found += [(case, index) for case in named if case not in done]
+        done |= set() if entry.again else set(named)
     if not found:
         raise ConfigError("supervision names no case at all.", remedy="Name a list of splits.json, such as train.")
     return found
@@ -307,7 +314,7 @@ def _require_something_to_select_by(config: Config, dataset: Dataset, held_out: 
         )
 
 
-def _require_apart(dataset: Dataset, trained: Mapping[str, int], held_out: Sequence[str], config: Config) -> None:
+def _require_apart(dataset: Dataset, trained: Sequence[str], held_out: Sequence[str], config: Config) -> None:
     patients = {dataset.splits.patient_of(case) for case in trained}
     both = sorted({dataset.splits.patient_of(case) for case in held_out} & patients)
     if both:

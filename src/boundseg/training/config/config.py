@@ -40,11 +40,16 @@ class NetworkConfig(BaseModel):
 
 
 class SupervisionConfig(Section):
-    """Who is taught by what. ``labels``: ``full``, a weak set's name, or ``none``."""
+    """Who is taught by what. ``labels``: ``full``, a weak set's name, or ``none``.
+
+    The first entry that names a case teaches it; with ``again``, later entries that name it do so too, and an epoch
+    shows it once for each.
+    """
 
     cases: str | list[str] = "train"
     labels: str
     constraints: list[ConstraintConfig] = Field(default_factory=list)
+    again: bool = False
 
     @property
     def names(self) -> list[str]:

@@ -23,12 +23,13 @@ class OptimizerConfig(Section):
 class ScheduleConfig(Section):
     """How the learning rate changes, once an epoch.
 
-    ``plateau``: times ``factor`` after ``patience`` epochs without improvement (the paper's); ``cosine`` and ``poly``
-    (to the power 0.9): to 0 at the end; ``one_cycle``: from a 25th up within 30 % of the epochs, then down to next to
-    nothing; ``constant``.
+    ``plateau``: times ``factor`` after ``patience`` epochs without improvement (the paper's text);
+    ``plateau_published`` (its code): after every epoch whose number, from 0, is a multiple of (best epoch +
+    ``patience``), which that of the first one is; ``cosine`` and ``poly`` (to the power 0.9): to 0 at the end;
+    ``one_cycle``: from a 25th up within 30 % of the epochs, then down to next to nothing; ``constant``.
     """
 
-    name: Literal["plateau", "cosine", "poly", "one_cycle", "constant"] = "plateau"
+    name: Literal["plateau", "plateau_published", "cosine", "poly", "one_cycle", "constant"] = "plateau"
     patience: Count = 20
     factor: Share = 0.5
 
