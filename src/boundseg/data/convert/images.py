@@ -101,7 +101,7 @@ def convert_images(
     ]
     if masks is not None and not drawn:
         problems.append(
-            Problem(f"{masks} holds no mask.", "", "Give the folder of label maps (PNG, TIFF), or leave it.")
+            Problem(f"{masks} holds no mask.", "", "Give the folder of label maps (PNG, TIFF).")
         )
     try:
         split = read_or_draw(source / "split.csv", set(images), "case", seed)
