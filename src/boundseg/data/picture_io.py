@@ -68,6 +68,8 @@ def read_picture(path: Path, palette: Literal["colour", "index"] = "colour") -> 
             array = np.asarray(image)
         except (OSError, ValueError, SyntaxError) as error:
             raise _unreadable(path, error) from error
+    if image.format == "PNG" and image.mode == "I":
+        array = array.astype(np.uint16)  # what earlier versions of Pillow make of 16 bits
     array = array.astype(np.uint8) if array.dtype == bool else array.astype(array.dtype.newbyteorder("="))
     return Picture(_opaque(array if array.ndim == 3 else array[..., None], path), spacing, told)
 
