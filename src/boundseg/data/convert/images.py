@@ -100,9 +100,7 @@ def convert_images(
         if case not in images
     ]
     if masks is not None and not drawn:
-        problems.append(
-            Problem(f"{masks} holds no mask.", "", "Give the folder of label maps (PNG, TIFF).")
-        )
+        problems.append(Problem(f"{masks} holds no mask.", "", "Give the folder of label maps (PNG, TIFF)."))
     try:
         split = read_or_draw(source / "split.csv", set(images), "case", seed)
     except InputError as error:
