@@ -16,6 +16,7 @@ from boundseg import __version__
 from boundseg.cli.benchmark import growth, step_time
 from boundseg.cli.dataset import check, convert, weaken
 from boundseg.cli.demo import demo
+from boundseg.cli.export import export
 from boundseg.cli.info import info
 from boundseg.cli.priors import priors
 from boundseg.cli.reproduce import reproduce
@@ -40,6 +41,7 @@ app.command(short_help="Trains as a config says and leaves a run folder; several
 app.command(short_help="Volumes in, label maps out, each on its own grid.")(predict)
 app.command(short_help="DSC, distances, volumes and kept bounds on cases with full masks.")(evaluate)
 app.command(short_help="One HTML page about a run, or about several side by side.")(report)
+app.command(short_help="A run's network as an ONNX file.")(export)
 app.command(short_help="What a run, a dataset or a model is, in one screen.")(info)
 app.command(short_help="The paper's tables and figures, run and set beside ours.")(reproduce)
 

@@ -116,7 +116,8 @@ class Config(Section):
     def load(cls, path: Path | str, overrides: Sequence[str] = ()) -> Config:
         """Reads a YAML file; ``overrides`` are texts such as ``training.epochs=5``.
 
-        A relative ``data.folder`` is one beside the config file, or else of the working directory.
+        A relative ``data.folder`` is one beside the config file, or else of the working directory; so are the weights
+        of ``training.start_from``.
 
         Raises:
             ConfigError: The file cannot be read, or keys or values are wrong; all of them are listed.
@@ -135,8 +136,24 @@ class Config(Section):
         config = cls.parse(content, str(path))
         beside = path.parent / config.data.folder
         if not config.data.folder.is_absolute() and beside.is_dir():
-            return config.model_copy(update={"data": config.data.model_copy(update={"folder": beside})})
+            config = config.model_copy(update={"data": config.data.model_copy(update={"folder": beside})})
+        start = config.training.start_from
+        if start and not start.weights.is_absolute() and (path.parent / start.weights).exists():
+            return config.starting_from(path.parent / start.weights)
         return config
+
+    def starting_from(self, weights: Path) -> Config:
+        """The same with another place of the weights to start from."""
+        assert self.training.start_from is not None
+        start = self.training.start_from.model_copy(update={"weights": weights})
+        return self.model_copy(update={"training": self.training.model_copy(update={"start_from": start})})
+
+    @property
+    def absolute(self) -> Config:
+        """The same with absolute paths, as the run folder keeps it."""
+        config = self.model_copy(update={"data": self.data.model_copy(update={"folder": self.data.folder.resolve()})})
+        start = config.training.start_from
+        return config.starting_from(start.weights.resolve()) if start else config
 
     @classmethod
     def parse(cls, content: Mapping[str, Any], where: str = "the config") -> Config:
