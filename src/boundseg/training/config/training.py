@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from boundseg.asked.section import Count, NotNegative, Positive, Section, Share
 from boundseg.training.config.augment import AugmentConfig
-from boundseg.training.config.section import Count, NotNegative, Positive, Section, Share
 
 
 class OptimizerConfig(Section):
