@@ -107,8 +107,8 @@ def _follow(transform: BasicTransform, sample: dict[str, Any], so_far: Map) -> t
     drawn = transform.get_parameters(**sample)
     moved = transform.apply(sample, **drawn)
     if isinstance(transform, MirrorTransform):
-        return moved, compose(so_far, _in_all_axes(_mirrored(drawn["axes"], size), so_far))
-    return moved, compose(so_far, _in_all_axes(_warped(transform, drawn, size), so_far))
+        return moved, compose(so_far, _in_all_axes(_mirrored(drawn["axes"], size), len(so_far)))
+    return moved, compose(so_far, _in_all_axes(_warped(transform, drawn, size), len(so_far)))
 
 
 def _mirrored(axes: Sequence[int], size: Sequence[int]) -> Map:
@@ -132,10 +132,10 @@ def _warped(transform: SpatialTransform, drawn: dict[str, Any], size: Sequence[i
     return np.concatenate([linear, offset[:, None]], axis=1)
 
 
-def _in_all_axes(found: Map, so_far: Map) -> Map:
+def _in_all_axes(found: np.ndarray, axes: int) -> np.ndarray:
     """Of a patch whose first axis was put among the channels (dummy 2D augmentation), with that axis again."""
-    if len(found) == len(so_far):
+    if len(found) == axes:
         return found
-    whole = identity(len(so_far))
+    whole = identity(axes)
     whole[1:, 1:] = found
     return whole

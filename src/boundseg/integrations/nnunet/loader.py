@@ -68,10 +68,11 @@ class BoundedDataLoader(nnUNetDataLoader):  # type: ignore[misc]  # nnU-Net carr
         """nnU-Net's, but anywhere unless foreground is asked for."""
         has_ignore, self.has_ignore = self.has_ignore, False
         try:
-            first, after = super().get_bbox(data_shape, force_fg, class_locations, *rest, **options)
+            sides = super().get_bbox(data_shape, force_fg, class_locations, *rest, **options)
         finally:
             self.has_ignore = has_ignore
-        self._boxes.append([(int(a), int(b)) for a, b in zip(first, after, strict=True)])
+        first, after = ([int(line) for line in side] for side in sides)
+        self._boxes.append(list(zip(first, after, strict=True)))
         return first, after
 
     def generate_train_batch(self) -> dict[str, Any]:
