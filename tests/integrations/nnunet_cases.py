@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,11 @@ FOLDERS = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_r
 
 
 def enter(patch: pytest.MonkeyPatch, root: Path) -> None:
-    """Points nnU-Net's variables at folders below ``root``; no process of its own beside ours."""
+    """Points nnU-Net's variables at folders below ``root``; where it starts processes, there are threads instead.
+
+    Each process would import nnU-Net anew, which takes longer than what it is there for.
+    """
+    patch.setattr("multiprocessing.get_context", lambda method=None: SimpleNamespace(Pool=ThreadPool))
     for variable, name in FOLDERS.items():
         (root / name).mkdir(parents=True, exist_ok=True)
         patch.setenv(variable, str(root / name))
@@ -42,7 +48,7 @@ def plan(root: Path, configurations: Mapping[str, Mapping[str, Any]], processes:
         for name, changes in configurations.items():
             plans["configurations"][name] |= changes
             network = plans["configurations"][name]["architecture"]["arch_kwargs"]
-            stages = 3 if name == "3d_fullres" else 4
+            stages = min(3 if name == "3d_fullres" else 4, network["n_stages"])
             for key, value in network.items():
                 if isinstance(value, list) and len(value) in (network["n_stages"], network["n_stages"] - 1):
                     network[key] = value[: stages if len(value) == network["n_stages"] else stages - 1]

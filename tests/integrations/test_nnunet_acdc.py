@@ -43,7 +43,7 @@ def test_violations_on_held_out_hearts_fall_against_the_same_run_without_bounds(
     written = convert_nnunet(dataset, tmp_path / "raw" / cases.NAME, "erosion", "full")
     preprocessed = tmp_path / "preprocessed" / cases.NAME
     write_splits_final(preprocessed / "splits_final.json", [(written.train, written.held_out)])
-    schedule = "epochs: 8\niterations: 25\nvalidation_iterations: 2\n"
+    schedule = "epochs: 6\niterations: 25\nvalidation_iterations: 2\n"
     cases.ask(tmp_path, f"constraints:\n  {CONSTRAINTS[configuration]}\n{schedule}")
     cases.ask(tmp_path, f"constraints: []\n{schedule}", "nothing")
     patch, spacing, batch = SHAPES[configuration]

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +18,9 @@ from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError
 from tests.conftest import fill
 from tests.integrations import nnunet_cases as cases
+
+if TYPE_CHECKING:
+    from boundseg.integrations.nnunet.patch import Patch
 
 pytest.importorskip("nnunetv2", reason="pip install 'boundseg[nnunet]'")
 pytestmark = pytest.mark.filterwarnings("ignore")  # nnU-Net's own
@@ -127,6 +131,45 @@ def test_without_bounds_the_loss_is_that_of_nnunet_and_with_them_it_is_more(plan
     assert not torch.equal(gradients["nnUNetTrainerBoundseg"], gradients["nnUNetTrainer"])
 
 
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_where_all_is_seen_too_little_costs_and_the_reference_costs_nothing(planned: Path, configuration: str) -> None:
+    from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
+
+    training = cases.trainer_of(nnUNetTrainerBoundseg, planned, configuration)
+    training.initialize()
+    _, held_out = training.get_dataloaders()  # not augmented
+    batch = next(held_out)
+    training.loss.patches = batch["patches"]
+    empty = torch.zeros(len(batch["data"]), 3, *batch["data"].shape[2:])
+    empty[:, 0] = 20
+    training.loss.penalty(empty)
+    known, kept, cost = training.loss.read()["size LV individual per slice in px"]
+    shown = [index for patch in batch["patches"] for index in patch.slices if index >= 0]
+    with_heart = sum(index < 4 for index in shown)  # the last slice holds none
+    assert known == len(shown)
+    assert kept * known == len(shown) - with_heart
+    assert (cost > 0) == (with_heart > 0)
+    masks = np.stack([_mask_of(planned, patch) for patch in batch["patches"]])
+    reference = torch.nn.functional.one_hot(torch.from_numpy(masks).long(), 3).movedim(-1, 1).float() * 40
+    training.loss.penalty(reference)
+    _, kept, _ = training.loss.read()["size LV individual per slice in px"]
+    assert kept == 1
+
+
+def _mask_of(planned: Path, patch: Patch) -> np.ndarray:
+    """The full mask at the place of a patch that nobody has augmented; nnU-Net resamples it by a voxel at most."""
+    full = nib.load(planned / "hearts" / "labelsTr" / f"{patch.case}.nii.gz").get_fdata()
+    network = full.transpose(2, 1, 0)
+    size = (8, 32, 32) if len(patch.slices) > 1 else (1, 32, 32)
+    first = np.rint(patch.affine[::-1][:, 3]).astype(int)
+    found = np.zeros(size, int)
+    for index in np.ndindex(size):
+        place = np.add(first, index)
+        if (place >= 0).all() and (place < network.shape).all():
+            found[index] = network[tuple(place)]
+    return found[0] if size[0] == 1 else found
+
+
 def test_a_step_towards_the_bounds_in_3d(planned: Path) -> None:
     from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
 
@@ -189,6 +232,6 @@ def test_a_dataset_without_an_ignore_label_is_refused_by_the_command(
         code, _, told = command_line("nnunet", "train", cases.NUMBER, "2d", "0", "-device", "cpu")  # type: ignore[operator]
     finally:
         path.write_text(before)
-    assert code == 2
+    assert code == 2, told
     assert "dataset.json has no label 'ignore'" in told
     assert "labels: full" in told

@@ -13,7 +13,8 @@ from boundseg.terminal import out, show_lists, show_table, status
 if TYPE_CHECKING:
     from boundseg.data.dataset import Dataset
 
-PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]}
+PASSED_ON = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+Theirs = Annotated[list[str] | None, typer.Argument(metavar="...", help="nnU-Net's.")]
 
 nnunet = typer.Typer(
     help="Example:  boundseg nnunet train 27 2d 0 -device cpu\n\nnnU-Net's commands, with bounds: docs/nnunet.md.",
@@ -22,25 +23,25 @@ nnunet = typer.Typer(
 
 
 @nnunet.command(context_settings=PASSED_ON, short_help="nnUNetv2_train, with bounds.")
-def train(context: typer.Context) -> None:
+def train(arguments: Theirs = None) -> None:
     """Example:  boundseg nnunet train 27 2d 0 -device cpu
 
     nnUNetv2_train with the same arguments; -tr is nnUNetTrainerBoundseg unless it is given. -h shows nnU-Net's help.
     """
     from boundseg.integrations.nnunet import entry
 
-    entry.train(context.args)
+    entry.train(arguments or [])
 
 
 @nnunet.command(context_settings=PASSED_ON, short_help="nnUNetv2_predict, of such a training.")
-def predict(context: typer.Context) -> None:
+def predict(arguments: Theirs = None) -> None:
     """Example:  boundseg nnunet predict -i scans -o predictions -d 27 -c 2d -f 0 -device cpu
 
     nnUNetv2_predict with the same arguments; -tr is nnUNetTrainerBoundseg unless it is given. -h shows nnU-Net's help.
     """
     from boundseg.integrations.nnunet import entry
 
-    entry.predict(context.args)
+    entry.predict(arguments or [])
 
 
 @nnunet.command(short_help="The folder for nnU-Net's variable nnUNet_extTrainer.")

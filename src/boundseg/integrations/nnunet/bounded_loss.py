@@ -82,7 +82,9 @@ class BoundedLoss(nn.Module):
             bounds = self._known(demand, located).to(logits.device)
             if not len(bounds.lower):
                 continue
-            term = asked(probs, bounds, located.frame, located.volumes, memo=memo)
+            # of a slice by itself the volume's other slices are no part
+            groups = located.volumes if asked.scope == "volume" else None
+            term = asked(probs, bounds, located.frame, groups, memo=memo)
             costs.append(self.strength.get(asked.name, 1.0) * asked.weight * term.mean)
             tally = self.tally.setdefault(asked.name, Tally())
             cost, known = term.bounds.total(term.cost.detach())
