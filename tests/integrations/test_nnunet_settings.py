@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,12 @@ def test_a_priors_csv_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(PriorsError, match=r"priors.csv is not there"):
         Asked.load("nnUNetTrainerBoundseg", [tmp_path], description(), ["a"])
     assert Settings().constraints == ()
+
+
+def test_the_yaml_of_the_page_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "nnunet.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, flags=re.M | re.S)
+    (tmp_path / "boundseg.yaml").write_text(block)
+    assert len(Settings.load(tmp_path / "boundseg.yaml").constraints) == 3
+    table = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| .* \| ", page, flags=re.M)
+    assert {key.strip("`") for row in table for key in row.split(", ")} == set(Settings.model_fields)
