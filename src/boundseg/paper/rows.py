@@ -39,7 +39,7 @@ class Base:
         presence: The label set that says in which slices the class is.
         patient: The annotated patient of the common bounds, where nobody names another; None: the first of the
             training list.
-        words: What stands in capitals in a row, for each preset.
+        words: What stands in capitals in a row, for each preset; the entry ``PRESET SCALE`` goes before it.
         config: Merged first.
         scales: Merged second.
         presets: Merged third, and after it the entry ``PRESET SCALE``.
@@ -129,7 +129,8 @@ class Row:
             self.presets.get(preset, {}),
         ):
             merged = merge(merged, part)
-        words = {**base.words[preset], DRAWN: self.drawn.name(seed) if self.drawn else None}
+        words = merge(base.words[preset], base.words.get(f"{preset} {scale}", {}))
+        words[DRAWN] = self.drawn.name(seed) if self.drawn else None
         found: dict[str, Any] = _replaced(merged, words)
         size = found["data"]["size"]
         _rescale(found, size[0] * size[1] / PAPER_GRID_PX)

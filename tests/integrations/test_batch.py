@@ -1,0 +1,81 @@
+"""A batch as a dictionary against the objective that it stands for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from boundseg.constraints import Bounds, Constraint, Groups, Size
+from boundseg.errors import InputError
+from boundseg.integrations import batch
+from boundseg.losses import Objective
+
+INF = torch.inf
+AREA = Constraint("area", Size("px"), ((1,),))
+VOLUME = Constraint("volume", Size("px"), ((1,), (2,)), scope="volume")
+
+
+def logits_and_labels(images: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return torch.randn(images, 3, 8, 9), torch.randint(0, 3, (images, 8, 9))
+
+
+def test_labels_alone_are_the_cross_entropy() -> None:
+    logits, labels = logits_and_labels()
+    labels[:, 2:] = 255
+    found = batch.loss(Objective(average="batch"), logits, labels.unsqueeze(1))
+    torch.testing.assert_close(found.total, F.cross_entropy(logits, labels, ignore_index=255))
+    assert set(batch.figures(found)) == {"cross_entropy"}
+
+
+def test_a_dictionary_is_what_the_objective_is_given_by_hand() -> None:
+    logits, labels = logits_and_labels()
+    pairs = torch.tensor([[0.0, 2.0], [30.0, INF], [-INF, 9.0], [-INF, INF]])
+    content = {
+        "label": labels,
+        "bounds": {"area": pairs, "volume": torch.tensor([[[0.0, 9.0], [1.0, 2.0]], [[5.0, 9.0], [-INF, INF]]])},
+        "volume": ["a", "a", "b", "b"],
+    }
+    objective = Objective(constraints=[AREA, VOLUME])
+    found = batch.loss(objective, logits, content)
+    by_hand = objective(
+        logits,
+        labels,
+        {
+            "area": Bounds(pairs[:, :1], pairs[:, 1:]),
+            "volume": Bounds(torch.tensor([[0.0, 1.0], [5.0, -INF]]), torch.tensor([[9.0, 2.0], [9.0, INF]])),
+        },
+        volumes=Groups(torch.tensor([0, 0, 1, 1]), torch.tensor([2, 2])),
+    )
+    torch.testing.assert_close(found.total, by_hand.total)
+
+
+def test_figures_are_means_over_what_is_known() -> None:
+    logits, labels = logits_and_labels()
+    pairs = torch.tensor([[0.0, 1000.0], [30.0, INF], [-INF, 9.0], [-INF, INF]])
+    found = batch.loss(Objective(constraints=[AREA]), logits, {"label": labels, "bounds": {"area": pairs}})
+    told = batch.figures(found)
+    sizes = logits.softmax(1)[:, 1].sum((1, 2))
+    assert told["area/value"] == pytest.approx(float(sizes[:3].mean()), rel=1e-5)
+    assert (float(told["area/lower"]), float(told["area/upper"])) == (15.0, 504.5)
+    kept = (sizes[:3] >= pairs[:3, 0] - 1) & (sizes[:3] <= pairs[:3, 1] + 1)
+    assert told["area/satisfied"] == pytest.approx(float(kept.float().mean()))
+    assert told["area/cost"] == pytest.approx(float(found.total - found.cross_entropy), rel=1e-4)
+    nothing = {"area": torch.tensor([[-INF, INF]] * 4)}
+    unknown = batch.figures(batch.loss(Objective(constraints=[AREA]), logits, {"label": labels, "bounds": nothing}))
+    assert torch.isnan(unknown["area/value"])
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ({"bounds": {}}, r"the batch has no 'label'; it has bounds\."),
+        (torch.zeros(4, 3, 8, 9), r"labels of shape \[4, 3, 8, 9\] meet logits of shape \[4, 3, 8, 9\]\."),
+        ({"label": torch.zeros(4, 8, 9), "bounds": {"area": torch.zeros(4)}}, r"the bounds of 'area' have shape \[4\]"),
+    ],
+)
+def test_what_does_not_fit_is_named(target: object, message: str) -> None:
+    logits, _ = logits_and_labels()
+    with pytest.raises(InputError, match=message):
+        batch.loss(Objective(constraints=[AREA]), logits, target)  # type: ignore[arg-type]

@@ -1,0 +1,78 @@
+"""The module descends the objective; the callback logs what each epoch found."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from boundseg.constraints import Constraint, Size
+from boundseg.integrations import batch
+from boundseg.integrations.lightning import BoundedModule, LogConstraints
+from boundseg.losses import Objective
+
+AREA = Constraint("area", Size("px"), ((1,),), weight=1e-2)
+# workers are not worth their start here, and an accelerator is not what is tested
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*num_workers.*", "ignore:.*log_every_n_steps.*", "ignore:GPU available", "ignore:.*LeafSpec:FutureWarning"
+)
+
+
+def images() -> list[dict[str, Any]]:
+    torch.manual_seed(0)
+    found = []
+    for i in range(6):
+        label = torch.full((16, 16), 255)
+        label[4 + i, 5] = 1
+        # of every other image the size is known
+        pair = [20.0, 40.0] if i % 2 else [-torch.inf, torch.inf]
+        found.append({"image": torch.randn(1, 16, 16), "label": label, "bounds": {"area": torch.tensor([pair])}})
+    return found
+
+
+def trained(epochs: int, **options: Any) -> tuple[BoundedModule, lightning.Trainer]:
+    lightning.seed_everything(0, verbose=False)
+    network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    module = BoundedModule(network, Objective(constraints=[AREA]), partial(torch.optim.SGD, lr=0.1))
+    trainer = lightning.Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[LogConstraints()], **options,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(images(), batch_size=3), DataLoader(images()[:2], batch_size=1))
+    return module, trainer
+
+
+def test_a_step_descends_the_objective_of_its_batch() -> None:
+    module, _ = trained(1, max_steps=1)
+    lightning.seed_everything(0, verbose=False)
+    network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    first = next(iter(DataLoader(images(), batch_size=3)))
+    batch.loss(Objective(constraints=[AREA]), network(first["image"]), first).total.backward()
+    for ours, by_hand in zip(module.network.parameters(), network.parameters(), strict=True):
+        assert by_hand.grad is not None
+        torch.testing.assert_close(ours, by_hand - 0.1 * by_hand.grad)
+
+
+def test_an_epoch_logs_values_bounds_and_what_is_kept_of_both_sides() -> None:
+    _, trainer = trained(2)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert logged["area/lower"] == logged["val/area/lower"] == 20
+    assert logged["area/upper"] == 40
+    assert 0 < logged["area/value"] < 256
+    assert 0 <= logged["area/satisfied"] <= 1
+    assert logged["loss"] > 0
+    assert logged["val_loss"] > 0
+    # of the held-out images one knows nothing: the figures are the other's
+    assert 0 < logged["val/area/value"] < 256
+
+
+def test_the_bound_moves_the_size_into_its_bounds() -> None:
+    _, before = trained(1)
+    _, after = trained(200)
+    far, near = (float(trainer.callback_metrics["area/value"]) for trainer in (before, after))
+    assert far > 100
+    assert 18 < near < 0.6 * far, "one convolution of noise keeps what it can"

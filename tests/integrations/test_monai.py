@@ -1,0 +1,235 @@
+"""Frames against MONAI's own resampling of coordinates and of ones; the loss in MONAI's trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.engines import SupervisedTrainer
+from monai.networks.nets import BasicUNet
+from monai.transforms import (
+    CenterSpatialCropd,
+    Compose,
+    EnsureChannelFirstd,
+    Flipd,
+    LoadImaged,
+    Orientationd,
+    RandAffined,
+    RandZoomd,
+    Resized,
+    Rotate90d,
+    Spacingd,
+    SpatialCropd,
+    SpatialPadd,
+    SqueezeDimd,
+    Transform,
+)
+from monai.utils import set_determinism
+
+from boundseg.constraints import Constraint, Size
+from boundseg.data import priors
+from boundseg.data.priors import Prior
+from boundseg.errors import InputError, PriorsError
+from boundseg.integrations.batch import frame_of
+from boundseg.integrations.monai import AddBoundsd, AddFramed, BoundedLoss, Sought, StartFramed, prepare_batch
+
+# MONAI looks for a decoder of DICOM files wherever pydicom is installed, and warns that there is none
+pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
+
+SHAPE, SPACING_MM = (20, 26, 8), (1.5, 1.2, 4.0)
+# an oblique scan: 20 degrees about the third axis, and an origin
+TURN = np.array([[np.cos(0.35), -np.sin(0.35), 0], [np.sin(0.35), np.cos(0.35), 0], [0, 0, 1]])
+AFFINE = np.eye(4)
+AFFINE[:3, :3] = TURN @ np.diag(SPACING_MM)
+AFFINE[:3, 3] = (-30, 12, 7)
+MOVES: dict[str, Transform] = {
+    "nothing": Flipd("image", 0, allow_missing_keys=True),
+    "spacing": Spacingd("image", (1.0, 2.0, 4.0)),
+    "resize": Resized("image", (31, 18, 8), mode="trilinear"),
+    "orientation": Orientationd("image", "LPS", labels=None),
+    "quarter turn": Rotate90d("image", 1),
+    "pad": SpatialPadd("image", (32, 32, 12)),
+    "crop": CenterSpatialCropd("image", (10, 30, 4)),
+    "affine": RandAffined(
+        "image", prob=1, rotate_range=0.4, scale_range=0.2, translate_range=3, padding_mode="zeros"
+    ),
+    "zoom out": RandZoomd("image", prob=1, min_zoom=0.6, max_zoom=0.7, mode="trilinear", padding_mode="constant"),
+}  # fmt: skip
+
+
+def coordinates() -> MetaTensor:
+    """Channels: a one for each voxel, and where it lies in the case."""
+    content = np.concatenate([np.ones((1, *SHAPE)), np.indices(SHAPE)]).astype(np.float32)
+    return MetaTensor(torch.from_numpy(content), affine=torch.from_numpy(AFFINE))
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_the_frame_says_where_a_voxel_was_and_how_much_it_stands_for(name: str) -> None:
+    set_determinism(3)
+    moved = Compose([StartFramed("image"), MOVES[name], AddFramed("image")])({"image": coordinates()})
+    ones, where = moved["image"].as_tensor()[0], moved["image"].as_tensor()[1:]
+    frame = frame_of({key: value.unsqueeze(0) for key, value in moved["frame"].items()}, classes=2)
+    position = frame.coordinates(ones.shape)[0]
+    clear = ones > 0.999  # beside the border, MONAI's interpolation mixes in what lies outside
+    shape = torch.tensor(SHAPE).reshape(3, 1, 1, 1)
+    clear &= ((position > 0) & (position < shape - 1)).all(0)
+    assert clear.float().mean() > 0.1
+    torch.testing.assert_close(position[:, clear], where[:, clear], atol=2e-2, rtol=0)
+    filled = ones < 1e-3
+    assert (frame.weight[0][filled] == 0).sum() >= 0.95 * filled.sum(), "what MONAI fills is padding"
+    assert (frame.weight[0][clear] > 0).all()
+    whole = bool(frame.whole is not None and frame.whole.all())
+    if name != "affine":  # which may leave the grid or not
+        assert whole == (name != "crop")
+    if whole:
+        assert float(frame.weight.sum()) == pytest.approx(np.prod(SHAPE), rel=0.12)
+    torch.testing.assert_close(frame.spacing_mm, torch.tensor([SPACING_MM]))
+
+
+def test_sizes_are_those_of_the_case_whatever_moved_it() -> None:
+    set_determinism(0)
+    z = np.indices(SHAPE) * np.reshape(SPACING_MM, (3, 1, 1, 1))
+    ball = (((z - z.reshape(3, -1).mean(1).reshape(3, 1, 1, 1)) ** 2).sum(0) < 10**2).astype(np.float32)
+    data = {"image": MetaTensor(torch.from_numpy(ball[None]), affine=torch.from_numpy(AFFINE))}
+    steps = [StartFramed("image"), Spacingd("image", (1.0, 1.0, 2.0)), SpatialPadd("image", (48, 48, 24)),
+             RandAffined("image", prob=1, rotate_range=0.5, scale_range=0.2, translate_range=2, padding_mode="zeros"),
+             AddFramed("image")]  # fmt: skip
+    for _ in range(3):
+        moved = Compose(steps)(data)
+        frame = frame_of({key: value.unsqueeze(0) for key, value in moved["frame"].items()}, classes=1)
+        for unit, factor in (("px", 1.0), ("mL", np.prod(SPACING_MM) / 1000)):
+            size = Size(unit)(moved["image"].as_tensor().unsqueeze(0), frame)
+            assert float(size) == pytest.approx(ball.sum() * factor, rel=0.02)
+
+
+def test_a_slice_of_a_loaded_file_is_a_slice_of_its_case(tmp_path: Path) -> None:
+    path = tmp_path / "patient1_0000.nii.gz"
+    nib.save(nib.Nifti1Image(np.indices(SHAPE)[2].astype(np.float32), AFFINE), path)
+    steps = [LoadImaged("image"), EnsureChannelFirstd("image"), Spacingd("image", (1.5, 2.4, 4.0)),
+             SpatialCropd("image", roi_start=(0, 0, 5), roi_end=(40, 40, 6)), AddFramed("image", slice_axis=2),
+             SqueezeDimd("image", dim=3)]  # fmt: skip
+    moved = Compose(steps)({"image": path})
+    frame = frame_of({key: value.unsqueeze(0) for key, value in moved["frame"].items()}, classes=2)
+    space = moved["image"].shape[1:]
+    position = frame.coordinates(space)[0]
+    assert torch.allclose(position[2], torch.tensor(5.0))
+    assert torch.allclose(moved["image"].as_tensor(), torch.tensor(5.0))
+    assert frame.whole is not None
+    assert frame.whole.all(), "all of its slice is there"
+    assert float(frame.weight.sum()) == pytest.approx(SHAPE[0] * SHAPE[1], rel=0.06)
+
+
+@pytest.mark.parametrize("source", ["array", "file"])
+def test_the_frame_is_right_however_an_image_came_in(source: str, tmp_path: Path) -> None:
+    """MONAI 1.6 counts the axes of an array before it has channels, which StartFramed makes good."""
+    set_determinism(1)
+    nib.save(nib.Nifti1Image(np.indices(SHAPE)[1].astype(np.float32), AFFINE), tmp_path / "case.nii.gz")
+    turn = RandAffined("image", prob=1, rotate_range=0.3, padding_mode="border")
+    if source == "array":
+        data: Any = {"image": np.indices(SHAPE[:2])[1].astype(np.float32)}
+        start = [EnsureChannelFirstd("image", channel_dim="no_channel"), StartFramed("image")]
+    else:
+        data = {"image": tmp_path / "case.nii.gz"}
+        start = [LoadImaged("image"), EnsureChannelFirstd("image")]
+    moved = Compose([*start, turn, AddFramed("image")])(data)
+    frame = frame_of({key: value.unsqueeze(0) for key, value in moved["frame"].items()}, classes=2)
+    column = moved["image"].as_tensor()[0]
+    position = frame.coordinates(column.shape)[0]
+    clear = (position > 0).all(0) & (
+        position < torch.tensor(SHAPE[: column.ndim]).reshape(-1, *[1] * column.ndim) - 1
+    ).all(0)
+    assert clear.float().mean() > 0.3
+    torch.testing.assert_close(position[1][clear], column[clear], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([AddFramed("image")], "nothing says where the image 'image' lay before"),
+        ([StartFramed("image"), AddFramed("image", slice_axis=2)], "axis 2 of an image of 20x26x8 voxels is not that"),
+        ([StartFramed("image"), SpatialCropd("image", roi_start=(0, 0, 5), roi_end=(40, 40, 6)),
+          SqueezeDimd("image", dim=3), AddFramed("image")], "has 2 axes, and its case 3"),
+    ],
+)  # fmt: skip
+def test_a_grid_that_is_not_known_is_refused(steps: list[Transform], message: str) -> None:
+    data: Any = {"image": coordinates()}
+    with pytest.raises((InputError, RuntimeError)) as found:
+        for step in steps:  # one by one: Compose wraps what is raised
+            data = step(data)
+    assert message in str(found.value)
+
+
+AREA = Constraint("area", Size("px"), ((1,),), weight=1e-2)
+
+
+def table(folder: Path) -> Path:
+    rows = [
+        Prior("patient1", None, "LV", "size", 10, 20, "px", "volume", "typed"),
+        Prior("patient1", 3, "LV", "size", 1, 2, "px", "individual", "typed"),
+    ]
+    priors.write(folder / "priors.csv", rows)
+    return folder / "priors.csv"
+
+
+def test_bounds_are_looked_up_by_the_file_and_the_slice(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE), tmp_path / "patient1_0000.nii.gz")
+    of_volume = AddBoundsd(table(tmp_path), [Sought(AREA, "LV", "volume")])
+    loaded = LoadImaged("image")({"image": tmp_path / "patient1_0000.nii.gz"})
+    assert of_volume(loaded)["bounds"]["area"].tolist() == [[10, 20]]
+    of_slices = AddBoundsd(table(tmp_path), [Sought(AREA, "LV", "individual")], case_key="case", slice_key="slice")
+    assert of_slices({"case": "patient1", "slice": 3})["bounds"]["area"].tolist() == [[1, 2]]
+    assert of_slices({"case": "patient1", "slice": 4})["bounds"]["area"].tolist() == [[-np.inf, np.inf]]
+    with pytest.raises(
+        PriorsError, match=r"no size of LV in the set 'individual', px, per volume; there is px, per sl"
+    ):
+        AddBoundsd(table(tmp_path), [Sought(AREA, "LV", "individual")])
+    with pytest.raises(InputError, match="nothing says which case the image 'image' is"):
+        of_volume({"image": torch.zeros(1, 2, 2)})
+
+
+def discs(count: int) -> list[dict[str, Any]]:
+    """Images of a disc on noise, one labelled pixel, and the disc's area to 10 %."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    found = []
+    for _ in range(count):
+        row, column, radius = rng.integers(11, 21), rng.integers(11, 21), rng.integers(4, 8)
+        disc = (y - row) ** 2 + (x - column) ** 2 <= radius**2
+        label = np.full((1, 32, 32), 255.0, np.float32)
+        label[0, row, column] = 1
+        image = (disc + 0.2 * rng.standard_normal(disc.shape)).astype(np.float32)[None]
+        area = float(disc.sum())
+        bounds = {"area": torch.tensor([[0.9 * area, 1.1 * area]])}
+        found.append({"image": image, "label": label, "bounds": bounds})
+    return found
+
+
+def test_in_monais_trainer_a_bound_is_kept_that_is_broken_without_it() -> None:
+    kept = {}
+    for weight in (0.0, 5e-2):
+        set_determinism(0)
+        turn = RandAffined(
+            ["image", "label"], prob=1, rotate_range=1.0, scale_range=0.15, mode=["bilinear", "nearest"],
+            padding_mode=["border", "border"],
+        )  # fmt: skip
+        steps = [StartFramed(["image", "label"]), turn, AddFramed("image")]
+        network = BasicUNet(2, 1, 2, features=(8, 8, 16, 16, 16, 8))
+        loss = BoundedLoss([Constraint("area", Size("px"), ((1,),), weight=weight)])
+        trainer = SupervisedTrainer(
+            device=torch.device("cpu"),
+            max_epochs=8,
+            train_data_loader=DataLoader(Dataset(discs(16), Compose(steps)), batch_size=4, shuffle=True),
+            network=network,
+            optimizer=torch.optim.Adam(network.parameters(), 1e-2),
+            loss_function=loss,
+            prepare_batch=prepare_batch,
+        )
+        trainer.run()
+        kept[weight] = float(loss.found["area/value"]), float(loss.found["area/upper"])
+    assert kept[0.0][0] > 3 * kept[0.0][1], "without it everything is disc"
+    assert kept[5e-2][0] < 1.5 * kept[5e-2][1]
