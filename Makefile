@@ -50,10 +50,13 @@ benchmark: $(VENV)/installed
 	$(BIN)/python benchmarks/constraint_cost.py
 	$(BIN)/python benchmarks/training_step.py
 
-# constraints.txt names the versions that were tested; the package itself has open ranges
+# constraints.txt names the versions that were tested; the package itself has open ranges. nnU-Net's dependencies bring
+# torchvision's build for CUDA, which cannot be imported beside a torch for CPUs and then breaks whoever tries; nothing
+# here needs it
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,itk]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,itk,nnunet]'
+	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchvision
 	touch $@
 
 clean:

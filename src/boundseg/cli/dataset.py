@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from boundseg.cli import nnunet as to_nnunet
 from boundseg.cli.options import Cases, Classes, Folder, Size, named_cases, open_dataset, require
 from boundseg.errors import InputError
 from boundseg.terminal import Verbosity, out, show_lists, show_table, status
@@ -14,12 +15,23 @@ from boundseg.terminal import Verbosity, out, show_lists, show_table, status
 
 def convert(
     layout: Annotated[
-        Literal["acdc", "zenodo-vertebrae", "promise12", "labels", "images", "dicom"],
-        typer.Argument(help="What was downloaded; images: PNG, TIFF; dicom; labels: label maps that somebody drew."),
+        Literal["acdc", "zenodo-vertebrae", "promise12", "labels", "images", "dicom", "nnunet", "nnunet-splits"],
+        typer.Argument(
+            help="What was downloaded; images: PNG, TIFF; dicom; labels: label maps that somebody drew; nnunet: a dataset "
+            "folder, for nnU-Net."
+        ),
     ],
-    source: Annotated[Path, typer.Argument(help="The download, or the folder of label maps, images or series.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="The download, the folder of label maps, images or series, the dataset folder, or splits_final.json."
+        ),
+    ],
     dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="The dataset folder to be written; for labels, one that is there.")
+        Path,
+        typer.Argument(
+            metavar="DATASET", help="The folder to be written; for labels and nnunet-splits, one that is there."
+        ),
     ],
     target: Annotated[
         list[str] | None,
@@ -41,13 +53,20 @@ def convert(
     masks: Annotated[Path | None, typer.Option(help="For images: the folder of their label maps.")] = None,
     spacing: Annotated[str, typer.Option(help="For images: of pixels, as 0.5um. Default: as the files say.")] = "",
     series: Annotated[str | None, typer.Option(help="For dicom: which one, by number, description or UID.")] = None,
+    labels: Annotated[str, typer.Option(help="For nnunet: the label set that becomes labelsTr.")] = "",
+    held_out_labels: Annotated[
+        str | None, typer.Option(help="For nnunet: of the held-out cases, full for instance. Default: the same.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="For nnunet-splits: which fold. Default: 0.")] = None,
 ) -> None:
     """Example:  boundseg convert acdc ACDC/training ACDC_LV --target LV
 
-    Somebody's download to a dataset folder, or label maps to a label set of one.
+    Somebody's download to a dataset folder, label maps to a label set of one, or a dataset folder to one for nnU-Net.
     """
     require(layout == "images" or not (masks or spacing), f"{layout} takes no --masks or --spacing.", "Leave them out.")
     require(layout == "dicom" or series is None, f"{layout} takes no --series.", "It is of convert dicom.")
+    require(layout == "nnunet" or not (labels or held_out_labels), f"{layout} takes no --labels.", "Leave it out.")
+    require(layout == "nnunet-splits" or fold is None, f"{layout} takes no --fold.", "Leave it out.")
     if layout in ("images", "dicom"):
         require(not target and not name, f"{layout} takes no --target and no --name.", "Classes are named by --map.")
         if layout == "images":
@@ -58,6 +77,15 @@ def convert(
         print_converted(dataset)
         for line in told:
             out.print(line)
+        return
+    if layout in ("nnunet", "nnunet-splits"):
+        own = not (target or seed is not None or name or meaning or files)
+        require(own, f"{layout} takes no --target, --seed, --name, --map or --files.", "Leave them out.")
+        if layout == "nnunet":
+            require(bool(labels), "which label set?", "Add --labels scribble (or full).")
+            to_nnunet.convert(open_dataset(source), dataset, labels, held_out_labels)
+        else:
+            to_nnunet.convert_splits(source, open_dataset(dataset), fold or 0)
         return
     if layout == "labels":
         require(not target and seed is None, "labels take no --target and no --seed.", "Say with --map what is kept.")

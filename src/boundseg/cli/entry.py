@@ -18,6 +18,7 @@ from boundseg.cli.dataset import check, convert, weaken
 from boundseg.cli.demo import demo
 from boundseg.cli.export import export
 from boundseg.cli.info import info
+from boundseg.cli.nnunet import nnunet
 from boundseg.cli.priors import priors
 from boundseg.cli.reproduce import reproduce
 from boundseg.cli.results import evaluate, predict, report
@@ -49,6 +50,7 @@ benchmark = typer.Typer(help="How long a training step takes, and what of it is 
 app.add_typer(benchmark, name="benchmark")
 benchmark.command("step-time", short_help="Table 5 of the paper: a training step by every method.")(step_time)
 benchmark.command(short_help="How the cost of a constraint grows with classes and with the batch.")(growth)
+app.add_typer(nnunet, name="nnunet", short_help="nnU-Net's own commands, with bounds.")
 
 
 def main() -> None:

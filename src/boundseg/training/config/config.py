@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from boundseg.asked.constraints import ConstraintConfig
+from boundseg.asked.problems import problem
+from boundseg.asked.section import Count, NotNegative, Positive, Section
 from boundseg.errors import ConfigError
 from boundseg.gated_crf import GatedCrf, Kernel
 from boundseg.training.config.augment import require_grid
-from boundseg.training.config.constraints import ConstraintConfig
 from boundseg.training.config.data import DataConfig
-from boundseg.training.config.method import MethodConfig, PenaltyConfig
-from boundseg.training.config.problems import problem
-from boundseg.training.config.section import Count, NotNegative, Positive, Section
+from boundseg.training.config.method import METHODS, MethodConfig, PenaltyConfig
 from boundseg.training.config.training import TrainingConfig
 
 
@@ -161,7 +161,7 @@ class Config(Section):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise ConfigError.of(problem(detail, where, cls) for detail in error.errors()) from None
+            raise ConfigError.of(problem(detail, where, cls, METHODS) for detail in error.errors()) from None
 
     def dump(self) -> str:
         """The whole config as YAML, defaults included."""

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from boundseg.asked.section import Count, NotNegative, Positive, Section, Share
 from boundseg.training.config.augment import AugmentConfig
-from boundseg.training.config.section import Count, NotNegative, Positive, Section, Share
 
 
 class OptimizerConfig(Section):
