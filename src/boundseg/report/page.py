@@ -26,7 +26,7 @@ from boundseg.report.slices import Strip, judged_slices, taught_slices
 from boundseg.report.viewer import Viewer, address, build, case_columns, case_rows
 
 MEGABYTES = 15.0  # of a page, unless told otherwise; base64 included
-SCRIPTS = ("decode", "draw", "facts", "sort", "theme", "gestures", "start")
+SCRIPTS = ("decode", "draw", "facts", "sort", "theme", "points", "gestures", "start")
 VIEWER_FRAME = 50_000  # bytes, about: of the viewer without its cases
 LAST_EPOCHS = 50  # over which the paper looks at how steady a method is; fewer where a run is short
 Rows = list[dict[str, str]]

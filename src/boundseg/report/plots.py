@@ -160,7 +160,8 @@ def _svg(figure: Any, legend: Any = ()) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "boundseg", "font.family": "sans-serif"}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    # matplotlib's links open another window; these stay on their page
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace(' target="_blank"', "")
     return _own_names(re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg)))
 
 

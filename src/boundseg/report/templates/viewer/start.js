@@ -105,20 +105,7 @@ function viewer(section) {
   }
 }
 
-// Points of plots are links: their names for the mouse and for those who listen.
-function nameLinks() {
-  document.querySelectorAll("svg a").forEach((link) => {
-    const href = link.getAttribute("xlink:href") ?? link.getAttribute("href") ?? "";
-    const to = new URLSearchParams(href.slice(1));
-    const name = [to.get("case"), to.has("slice") ? "slice " + to.get("slice") : "", to.get("run")];
-    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-    title.textContent = name.filter(Boolean).join(", ");
-    link.prepend(title);
-    link.setAttribute("aria-label", title.textContent);
-  });
-}
-
 themed(document.getElementById("theme"));
-nameLinks();
+document.querySelectorAll("svg").forEach(points);
 document.querySelectorAll("table.sortable").forEach(sortable);
 if (document.getElementById("viewer-index")) viewer(document.getElementById("viewer"));
