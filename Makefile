@@ -5,13 +5,31 @@ BIN = $(VENV)/bin
 # processes that run tests; each computes on one thread, and so do the processes that a test starts
 WORKERS ?= 2
 
-.PHONY: demo test lint format benchmark clean
+.PHONY: demo test test-oldest lint format benchmark package clean
 
 demo: $(VENV)/installed
 	$(BIN)/boundseg demo --out demo
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope
+
+# the oldest versions that pyproject.toml allows, in .venv-oldest; torch alone is the one of constraints.txt (an older one
+# has no CPU build on a plain index), without the CUDA libraries that it names
+test-oldest: $(VENV)/installed
+	$(PYTHON) -m venv .venv-oldest
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	grep '^torch==' constraints.txt > .venv-oldest/torch.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra itk --resolution lowest-direct --quiet \
+	  --override .venv-oldest/torch.txt --no-annotate --no-header | grep -v '^nvidia-\|^triton' > .venv-oldest/requirements.txt
+	.venv-oldest/bin/python -m pip install --quiet --no-deps -r .venv-oldest/requirements.txt
+	PYTHONPATH=src OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope
+
+# a wheel and an sdist in dist/, and what indices ask of them
+package: $(VENV)/installed
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check twine
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -34,4 +52,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

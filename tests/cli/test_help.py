@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -38,3 +41,19 @@ def test_a_mistyped_command_ends_with_2(boundseg: Boundseg, arguments: tuple[obj
     assert result.code == 2
     assert "Traceback" not in result.err
     assert "Usage: boundseg" in result.err
+
+
+def test_verbs_and_options_are_completed() -> None:
+    def completed(words: str) -> list[str]:
+        environment = {"_BOUNDSEG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        done = subprocess.run(
+            [sys.executable, "-m", "boundseg"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | environment,
+        )
+        return done.stdout.split()
+
+    assert completed("boundseg tr") == ["train"]
+    assert "--resume" in completed("boundseg train --re")

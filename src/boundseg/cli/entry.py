@@ -27,7 +27,6 @@ from boundseg.terminal import Verbosity, err, out, plain
 app = typer.Typer(
     help="Segmentation networks from a few labelled pixels and bounds on sizes and shapes.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
