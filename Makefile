@@ -26,7 +26,6 @@ test-oldest: $(VENV)/installed
 
 # the site, in site/; every warning is an error
 docs: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs site
 
 # a wheel and an sdist in dist/, and what indices ask of them
@@ -55,7 +54,7 @@ benchmark: $(VENV)/installed
 # here needs it
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,itk,nnunet]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,itk,nnunet]'
 	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchvision
 	touch $@
 

@@ -17,8 +17,8 @@ def convert(
     layout: Annotated[
         Literal["acdc", "zenodo-vertebrae", "promise12", "labels", "images", "dicom", "nnunet", "nnunet-splits"],
         typer.Argument(
-            help="What was downloaded; images: PNG, TIFF; dicom; labels: label maps that somebody drew; nnunet: a dataset "
-            "folder, for nnU-Net."
+            help="What was downloaded; images: PNG, TIFF; dicom; labels: label maps that somebody drew; nnunet: a "
+            "dataset folder, for nnU-Net."
         ),
     ],
     source: Annotated[

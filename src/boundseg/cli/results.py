@@ -124,13 +124,18 @@ def report(
     page: Annotated[
         Path | None, typer.Option("--out", help="The page. Default: report.html, in the run's folder if it is one.")
     ] = None,
+    megabytes: Annotated[
+        float, typer.Option(help="Of the page; cases that have no room are left out of the viewer. 0: no viewer.")
+    ] = 15.0,
+    cases: Annotated[str | None, typer.Option(help="A list, patient or case: only these are in the viewer.")] = None,
 ) -> None:
     """Example:  boundseg report runs/individual runs/tags --out report.html
 
-    One self-contained HTML page: tables, curves, boxes, bounds, slices, the configs' differences.
+    One self-contained HTML page: tables, curves, boxes, bounds, a viewer of all slices, the configs' differences.
     """
     from boundseg.report.page import report as write_report
 
     with status("drawing") as told:
-        written = write_report(runs, page or (runs[0] if len(runs) == 1 else Path()) / "report.html", told)
+        path = page or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+        written = write_report(runs, path, told, megabytes=megabytes, cases=cases)
     out.print(f"report: {written}")
