@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # processes that run tests; each computes on one thread, and so do the processes that a test starts
 WORKERS ?= 2
 
-.PHONY: demo test test-oldest docs lint format benchmark package clean
+.PHONY: demo test test-oldest lint format benchmark docs package clean
 
 demo: $(VENV)/installed
 	$(BIN)/boundseg demo --out demo
@@ -19,10 +19,14 @@ test-oldest: $(VENV)/installed
 	$(PYTHON) -m venv .venv-oldest
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	grep '^torch==' constraints.txt > .venv-oldest/torch.txt
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra itk --resolution lowest-direct --quiet \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra itk --resolution lowest-direct --quiet \
 	  --override .venv-oldest/torch.txt --no-annotate --no-header | grep -v '^nvidia-\|^triton' > .venv-oldest/requirements.txt
 	.venv-oldest/bin/python -m pip install --quiet --no-deps -r .venv-oldest/requirements.txt
 	PYTHONPATH=src OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope
+
+# the site, in site/; every warning is an error
+docs: $(VENV)/installed
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs site
 
 # a wheel and an sdist in dist/, and what indices ask of them
 package: $(VENV)/installed
@@ -30,10 +34,6 @@ package: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check twine
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m twine check --strict dist/*
-
-# the site in site/, strictly: a warning is an error
-docs: $(VENV)/installed
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d site/.doctrees docs site
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -49,11 +49,14 @@ benchmark: $(VENV)/installed
 	$(BIN)/python benchmarks/constraint_cost.py
 	$(BIN)/python benchmarks/training_step.py
 
-# constraints.txt names the versions that were tested; the package itself has open ranges
+# constraints.txt names the versions that were tested; the package itself has open ranges. nnU-Net's dependencies bring
+# torchvision's build for CUDA, which cannot be imported beside a torch for CPUs and then breaks whoever tries; nothing
+# here needs it
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,itk]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,itk,nnunet]'
+	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchvision
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest dist demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest dist site demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -63,6 +63,40 @@ def test_whole_volumes_run_as_they_stand(capsys: pytest.CaptureFixture[str]) -> 
     assert "tensor" in capsys.readouterr().out
 
 
+TUTORIALS = ROOT / "docs" / "tutorials"
+LONG = ("first-training", "penalties-and-weights")  # they train on volumes
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] * (page.stem in LONG), id=page.stem)
+        for page in TUTORIALS.glob("*.md")
+    ],
+)
+def test_a_tutorial_runs_from_top_to_bottom(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for code in blocks(page, "python"):
+        exec(code, names)
+    shown = capsys.readouterr().out
+    assert shown
+    if page.stem == "own-loop":
+        assert float(re.findall(r"DSC ([\d.]+)", shown)[0]) > 0.85
+
+
+def test_every_message_of_the_troubleshooting_is_one_of_ours() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = page.split("## Symptoms")[0]
+    # a message is a string of several lines: quotes, breaks and what is filled in stand between its words
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    plain = re.sub(r"\s+", " ", re.sub(r'"\s*\n\s*f?"', "", source))
+    for heading in re.findall(r"^### (.+)$", messages, flags=re.M):
+        assert heading in plain, heading
+
+
 def test_proposals_and_multipliers_run_as_they_stand() -> None:
     for code in blocks(CONSTRAINTS / "lagrangian.md", "python"):
         names: dict[str, object] = {}
@@ -145,7 +179,8 @@ def test_our_own_descriptor_and_penalty_have_the_gradients_of_finite_differences
     assert (kept == 0).all()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+# a boundseg.yaml for nnU-Net is no config; tests/integrations/test_nnunet_settings.py reads that of its page
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "nnunet.md"], ids=lambda page: page.name)
 def test_configs_on_a_page_parse(page: Path) -> None:
     for block in blocks(page, "yaml"):
         config = Config.parse(yaml.safe_load(block), str(page))

@@ -147,7 +147,7 @@ def test_a_folder_of_metaimage_is_read_too(tmp_path: Path, tiny_dataset: Path) -
         ({"labels": None}, r"the key 'labels' is missing.*\n.*dataset.json"),
         ({"channel_names": None}, r"the key 'channel_names' is missing"),
         ({"file_ending": None}, r"the key 'file_ending' is missing"),
-        ({"file_ending": ".png"}, r"file_ending = '.png' is not a format that boundseg reads.*\n.*\.nii\.gz"),
+        ({"file_ending": ".jpg"}, r"file_ending = '.jpg' is not a format that boundseg reads.*\n.*\.nii\.gz"),
         ({"slice_axis": 3}, r"slice_axis = 3 is no axis of a volume.*\n.*Use 0, 1 or 2"),
         ({"labels": {"background": 0, "whole": [1, 2]}}, r"'whole' has the value \[1, 2\], .*\n.*Region-based"),
         (

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from boundseg.cli import nnunet as to_nnunet
 from boundseg.cli.options import Cases, Classes, Folder, Size, named_cases, open_dataset, require
 from boundseg.errors import InputError
 from boundseg.terminal import Verbosity, out, show_lists, show_table, status
@@ -14,12 +15,23 @@ from boundseg.terminal import Verbosity, out, show_lists, show_table, status
 
 def convert(
     layout: Annotated[
-        Literal["acdc", "zenodo-vertebrae", "promise12", "labels"],
-        typer.Argument(help="What was downloaded; labels: label maps that somebody drew."),
+        Literal["acdc", "zenodo-vertebrae", "promise12", "labels", "images", "dicom", "nnunet", "nnunet-splits"],
+        typer.Argument(
+            help="What was downloaded; images: PNG, TIFF; dicom; labels: label maps that somebody drew; nnunet: a "
+            "dataset folder, for nnU-Net."
+        ),
     ],
-    source: Annotated[Path, typer.Argument(help="The download, or the folder of label maps.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="The download, the folder of label maps, images or series, the dataset folder, or splits_final.json."
+        ),
+    ],
     dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="The dataset folder to be written; for labels, one that is there.")
+        Path,
+        typer.Argument(
+            metavar="DATASET", help="The folder to be written; for labels and nnunet-splits, one that is there."
+        ),
     ],
     target: Annotated[
         list[str] | None,
@@ -31,17 +43,50 @@ def convert(
         list[str] | None,
         typer.Option(
             "--map",
-            help="For labels: what was drawn, as 1=LV,2=background (values, or segments of 3D Slicer); 0 is ignore.",
+            help="For labels: what was drawn, as 1=LV,2=background (values, or segments of 3D Slicer); 0 is ignore. "
+            "For images and dicom: the classes, as 1=tumour,2=stroma; 0 is background.",
         ),
     ] = None,
     files: Annotated[
-        str, typer.Option(help="For labels: how files are called, as {case}-label. Default: {case}.")
+        str, typer.Option(help="For labels, and masks of images: how files are called, as {case}-label.")
     ] = "",
+    masks: Annotated[Path | None, typer.Option(help="For images: the folder of their label maps.")] = None,
+    spacing: Annotated[str, typer.Option(help="For images: of pixels, as 0.5um. Default: as the files say.")] = "",
+    series: Annotated[str | None, typer.Option(help="For dicom: which one, by number, description or UID.")] = None,
+    labels: Annotated[str, typer.Option(help="For nnunet: the label set that becomes labelsTr.")] = "",
+    held_out_labels: Annotated[
+        str | None, typer.Option(help="For nnunet: of the held-out cases, full for instance. Default: the same.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="For nnunet-splits: which fold. Default: 0.")] = None,
 ) -> None:
     """Example:  boundseg convert acdc ACDC/training ACDC_LV --target LV
 
-    Somebody's download to a dataset folder, or label maps to a label set of one.
+    Somebody's download to a dataset folder, label maps to a label set of one, or a dataset folder to one for nnU-Net.
     """
+    require(layout == "images" or not (masks or spacing), f"{layout} takes no --masks or --spacing.", "Leave them out.")
+    require(layout == "dicom" or series is None, f"{layout} takes no --series.", "It is of convert dicom.")
+    require(layout == "nnunet" or not (labels or held_out_labels), f"{layout} takes no --labels.", "Leave it out.")
+    require(layout == "nnunet-splits" or fold is None, f"{layout} takes no --fold.", "Leave it out.")
+    if layout in ("images", "dicom"):
+        require(not target and not name, f"{layout} takes no --target and no --name.", "Classes are named by --map.")
+        if layout == "images":
+            told = convert_pictures(source, dataset, meaning or [], masks, files, spacing, seed or 0)
+        else:
+            require(seed is None and not files, "dicom takes no --seed and no --files.", "Leave them out.")
+            told = convert_series(source, dataset, meaning or [], series)
+        print_converted(dataset)
+        for line in told:
+            out.print(line)
+        return
+    if layout in ("nnunet", "nnunet-splits"):
+        own = not (target or seed is not None or name or meaning or files)
+        require(own, f"{layout} takes no --target, --seed, --name, --map or --files.", "Leave them out.")
+        if layout == "nnunet":
+            require(bool(labels), "which label set?", "Add --labels scribble (or full).")
+            to_nnunet.convert(open_dataset(source), dataset, labels, held_out_labels)
+        else:
+            to_nnunet.convert_splits(source, open_dataset(dataset), fold or 0)
+        return
     if layout == "labels":
         require(not target and seed is None, "labels take no --target and no --seed.", "Say with --map what is kept.")
         convert_labels(source, dataset, name, meaning or [], files)
@@ -54,10 +99,55 @@ def convert(
 
     with status(f"converting {source}") as report:
         split = CONVERTERS[layout](source, dataset, target or (), report, seed or 0)
+    print_converted(dataset)
+    out.print(split)
+
+
+def print_converted(dataset: Path) -> None:
     opened = open_dataset(dataset)
     lists = ", ".join(f"{name} {len(opened.cases_of(name))}" for name in opened.splits.lists)
-    out.print(f"{dataset}: {len(opened.cases)} cases ({lists}), classes {', '.join(opened.classes)}")
-    out.print(split)
+    out.print(f"{dataset}: {len(opened.cases)} cases ({lists}), classes {', '.join(opened.classes) or 'none yet'}")
+
+
+def convert_pictures(
+    folder: Path, dataset: Path, meaning: list[str], masks: Path | None, files: str, spacing: str, seed: int
+) -> list[str]:
+    """PNG and TIFF to a dataset folder; gives what there is to tell."""
+    from boundseg.data.convert.images import CASE, convert_images, parse_classes
+    from boundseg.data.picture_io import parse_spacing
+
+    require(bool(meaning), "which classes are there?", 'Add --map "1=tumour,2=stroma": values of masks, and classes.')
+    with status(f"converting {folder}") as report:
+        done = convert_images(
+            folder,
+            dataset,
+            parse_classes(meaning),
+            masks=masks,
+            names=files or CASE,
+            spacing_mm=parse_spacing(spacing) if spacing else None,
+            report=report,
+            seed=seed,
+        )
+    told = [done.split]
+    for (by, rows_mm, columns_mm), count in done.spacings.items():
+        size = f"{rows_mm:.6g} x {columns_mm:.6g} mm a pixel"
+        unknown = "no size of a pixel in the file: taken as 1 mm; give sizes in px, or --spacing"
+        told.append(f"{count} images: {f'{size} ({by})' if by else unknown}")
+    if done.unmasked:
+        told.append(f"without a mask: {', '.join(done.unmasked[:4])}{' …' if len(done.unmasked) > 4 else ''}")
+    return told
+
+
+def convert_series(folder: Path, dataset: Path, meaning: list[str], series: str | None) -> list[str]:
+    """DICOM to a dataset folder; gives what there is to tell."""
+    from boundseg.data.convert.dicom import convert_dicom
+    from boundseg.data.convert.images import parse_classes
+
+    classes = parse_classes(meaning) if meaning else {}
+    names = [name for value, name in sorted(classes.items()) if value and name != "ignore"]
+    with status(f"converting {folder}") as report:
+        split = convert_dicom(folder, dataset, names, series=series, report=report)
+    return [split] if names else [split, "labels come later: name the classes in dataset.json, or here with --map"]
 
 
 def convert_labels(folder: Path, dataset: Path, name: str, meaning: list[str], files: str) -> None:

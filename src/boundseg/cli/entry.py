@@ -16,7 +16,9 @@ from boundseg import __version__
 from boundseg.cli.benchmark import growth, step_time
 from boundseg.cli.dataset import check, convert, weaken
 from boundseg.cli.demo import demo
+from boundseg.cli.export import export
 from boundseg.cli.info import info
+from boundseg.cli.nnunet import nnunet
 from boundseg.cli.priors import priors
 from boundseg.cli.reproduce import reproduce
 from boundseg.cli.results import evaluate, predict, report
@@ -40,6 +42,7 @@ app.command(short_help="Trains as a config says and leaves a run folder; several
 app.command(short_help="Volumes in, label maps out, each on its own grid.")(predict)
 app.command(short_help="DSC, distances, volumes and kept bounds on cases with full masks.")(evaluate)
 app.command(short_help="One HTML page about a run, or about several side by side.")(report)
+app.command(short_help="A run's network as an ONNX file.")(export)
 app.command(short_help="What a run, a dataset or a model is, in one screen.")(info)
 app.command(short_help="The paper's tables and figures, run and set beside ours.")(reproduce)
 
@@ -47,6 +50,7 @@ benchmark = typer.Typer(help="How long a training step takes, and what of it is 
 app.add_typer(benchmark, name="benchmark")
 benchmark.command("step-time", short_help="Table 5 of the paper: a training step by every method.")(step_time)
 benchmark.command(short_help="How the cost of a constraint grows with classes and with the batch.")(growth)
+app.add_typer(nnunet, name="nnunet", short_help="nnU-Net's own commands, with bounds.")
 
 
 def main() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from boundseg.cli.options import Device, Weights, device_named, open_dataset
+from boundseg.cli.options import Device, Weights, device_named, open_dataset, require
 from boundseg.errors import RunError
 from boundseg.terminal import out, show_table, status
 
@@ -16,27 +17,45 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Volumes, or folders of volumes.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN... IMAGES...", help="A run folder, or several to average; then volumes, or folders of volumes."
+        ),
+    ],
     folder: Annotated[Path, typer.Option("--out", help="Where the label maps go.")],
     probabilities: Annotated[bool, typer.Option(help="Also write each class's probability.")] = False,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Average over reversed rows and columns, too: four times the work.")
+    ] = False,
+    largest_component: Annotated[
+        list[str] | None,
+        typer.Option(help="A class or union that keeps its largest connected part, or all; may be repeated."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
     which: Weights = "best",
     device: Device = "auto",
 ) -> None:
     """Example:  boundseg predict runs/individual scans/ --out predictions
 
-    Volumes in, label maps out, each on its own grid.
+    Volumes in, label maps out, each on its own grid. Of several runs, probabilities are averaged:
+    boundseg predict runs/fold0 runs/fold1 scans/ --out predictions
     """
     from boundseg.training.predict import predict as predict_volumes
     from boundseg.training.run import Run
 
+    # the first is a run, or the message says why it is none
+    count = max(1, sum(1 for _ in takewhile(lambda path: (path / "config.yaml").is_file(), paths)))
+    runs, images = [Run.open(path) for path in paths[:count]], paths[count:]
+    require(bool(images), "there is nothing to predict.", "Name volumes, or folders of volumes, behind the run.")
     with status("predicting") as report:
         done = predict_volumes(
-            Run.open(run),
+            runs,
             images,
             folder,
             probabilities=probabilities,
+            mirror=mirror,
+            largest_component=largest_component or (),
             overwrite=overwrite,
             which=which,
             device=device_named(device),
@@ -105,13 +124,18 @@ def report(
     page: Annotated[
         Path | None, typer.Option("--out", help="The page. Default: report.html, in the run's folder if it is one.")
     ] = None,
+    megabytes: Annotated[
+        float, typer.Option(help="Of the page; cases that have no room are left out of the viewer. 0: no viewer.")
+    ] = 15.0,
+    cases: Annotated[str | None, typer.Option(help="A list, patient or case: only these are in the viewer.")] = None,
 ) -> None:
     """Example:  boundseg report runs/individual runs/tags --out report.html
 
-    One self-contained HTML page: tables, curves, boxes, bounds, slices, the configs' differences.
+    One self-contained HTML page: tables, curves, boxes, bounds, a viewer of all slices, the configs' differences.
     """
     from boundseg.report.page import report as write_report
 
     with status("drawing") as told:
-        written = write_report(runs, page or (runs[0] if len(runs) == 1 else Path()) / "report.html", told)
+        path = page or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+        written = write_report(runs, path, told, megabytes=megabytes, cases=cases)
     out.print(f"report: {written}")

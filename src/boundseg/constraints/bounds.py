@@ -85,7 +85,7 @@ class Bounds:
 
         Args:
             present: Where the class is in the image: ``least <= size <= image``; where it is not, ``size = 0``.
-            image: The size of an image, |Ω|, in the unit of the bounds.
+            image: The size of an image, ``|Ω|``, in the unit of the bounds.
             known: Where the tag is known at all; left out, everywhere.
             least: The smallest size of a class that is present.
         """

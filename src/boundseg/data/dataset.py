@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import product
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from boundseg.data import atomic, volume_io
+from boundseg.data.picture_io import PICTURE_ENDINGS
 from boundseg.data.volume_io import Volume
 from boundseg.errors import DatasetError, VolumeError
 from boundseg.nearest import did_you_mean
@@ -181,12 +182,14 @@ class Dataset:
             ) from None
 
     def image_paths(self, case: str) -> list[Path]:
-        """The files of a case's channels."""
+        """The files of a case's channels; of a picture that holds them all, as nnU-Net has colours, that one."""
         side = self._side(case)
-        return [
+        paths = [
             self.folder / f"images{side}" / f"{case}_{channel:04d}{self.file_ending}"
             for channel in range(len(self.channels))
         ]
+        in_one = self.file_ending in PICTURE_ENDINGS and len(paths) > 1 and not paths[1].exists()
+        return paths[:1] if in_one else paths
 
     def label_path(self, case: str, label_set: str = "full") -> Path:
         """The file of a case's labels: full masks, or one of the weak sets."""
@@ -201,7 +204,14 @@ class Dataset:
             VolumeError: A file is missing or unreadable, the channels differ in shape or affine, or a voxel
                 is NaN or infinite.
         """
-        return read_channels(self.image_paths(case))
+        array, image = read_channels(self.image_paths(case))
+        if len(array) != len(self.channels):
+            raise VolumeError(
+                f"{case} has {len(array)} channel(s), dataset.json names {len(self.channels)}.",
+                str(self.image_paths(case)[0].parent),
+                "Mend channel_names, or add CASE_0001, ….",
+            )
+        return array, image
 
     def read_labels(self, case: str, label_set: str, image: Volume) -> Integer[np.ndarray, "X Y Z"]:
         """The labels of a case, as unsigned bytes, checked against its image and ``dataset.json``.
@@ -302,13 +312,14 @@ def write_splits(folder: Path, splits: Splits) -> None:
 
 def read_channels(paths: Sequence[Path]) -> tuple[Float[np.ndarray, "C X Y Z"], Volume]:
     """The channels of a case as float32, and the volume of the first one; raises as ``Dataset.read_image``."""
-    volumes = [volume_io.read(path) for path in paths]
-    for path, volume in zip(paths, volumes, strict=True):
-        require_same_grid(path, volume, volumes[0])
-    array = np.stack([np.asarray(volume.array, dtype=np.float32) for volume in volumes])
-    for path, channel in zip(paths, array, strict=True):
+    read = [(path, *stored) for path in paths for stored in volume_io.read_stored_channels(path)]
+    image = replace(read[0][1], array=read[0][2](read[0][1].array))
+    for path, volume, _ in read:
+        require_same_grid(path, volume, image)
+    array = np.stack([np.asarray(scaling(volume.array), dtype=np.float32) for _, volume, scaling in read])
+    for (path, *_), channel in zip(read, array, strict=True):
         require_finite(channel, path)
-    return array, volumes[0]
+    return array, image
 
 
 def require_finite(array: np.ndarray, path: Path) -> None:

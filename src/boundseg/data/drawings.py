@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +13,7 @@ from jaxtyping import Integer
 
 from boundseg.data import volume_io
 from boundseg.data.dataset import Dataset
+from boundseg.data.picture_io import LOSSY, PICTURE_ENDINGS
 from boundseg.data.same_grid import placing
 from boundseg.data.segments import SUFFIX, segment_names
 from boundseg.errors import DatasetError, InputError, Problem, VolumeError
@@ -20,9 +21,10 @@ from boundseg.nearest import did_you_mean
 
 IGNORE = "ignore"
 NAMES = "{case}"
-_ENDINGS = ", ".join(volume_io.ENDINGS)
+_ENDINGS = ", ".join((*volume_io.NIFTI_ENDINGS, *volume_io.ITK_ENDINGS))
+_PICTURES = ", ".join(PICTURE_ENDINGS)
 # what else tools save as images: passed over in silence, a drawing would be missed
-UNREAD = (".tif", ".tiff", ".png", ".npy", ".npz", ".h5", ".img", ".hdr", ".mgz", ".dcm")
+UNREAD = (".npy", ".npz", ".h5", ".img", ".hdr", ".mgz", ".dcm")
 
 
 @dataclass
@@ -147,10 +149,18 @@ def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path],
         raise DatasetError(
             f"--files {names!r} does not say where the case stands.", remedy="Give --files '{case}-label'."
         )
-    found = sorted(path for path in folder.glob("*") if volume_io.ending(path) and not path.name.startswith("."))
-    others = sorted(path for path in folder.glob("*") if path.suffix.lower() in UNREAD)
+    # pictures are drawings of pictures
+    pictures = dataset.file_ending in PICTURE_ENDINGS
+    unread = (*UNREAD, *LOSSY) if pictures else (*UNREAD, *LOSSY, *PICTURE_ENDINGS)
+    others = sorted(path for path in folder.glob("*") if path.suffix.lower() in unread)
+    found = [path for path in sorted(folder.glob("*")) if volume_io.ending(path) and not path.name.startswith(".")]
+    found = [path for path in found if path not in others]
     problems = [
-        Problem(f"{path.name} is no label map that boundseg reads.", str(folder), f"Save it as {_ENDINGS}.")
+        Problem(
+            f"{path.name} is no label map that boundseg reads.",
+            str(folder),
+            f"Save it as {_PICTURES if pictures else _ENDINGS}.",
+        )
         for path in others
     ]
     if not found and not others:
@@ -204,6 +214,9 @@ def _labels(
     if path.name.lower().endswith(f"{SUFFIX}.nrrd") and volume.array.size == 1 and not volume.array.any():
         # an empty segmentation of 3D Slicer: one voxel, wherever it lies
         return np.full(image.array.shape, ignore, np.uint8)
+    if volume_io.ending(path) in PICTURE_ENDINGS:
+        # few tools write the size of a pixel again: the shape says whether it is the image's
+        volume = replace(volume, affine=image.affine)
     try:
         place = placing(path, volume, image)
     except VolumeError as error:

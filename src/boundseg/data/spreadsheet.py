@@ -107,7 +107,7 @@ def _excel(path: Path) -> list[tuple[int, list[str]]]:
         raise PriorsError(
             f"{path.name} needs openpyxl, which is not installed.",
             str(path.parent),
-            "Install it with: pip install openpyxl. Or save the sheet as CSV (UTF-8).",
+            "Install it with: pip install 'boundseg[xlsx]'. Or save the sheet as CSV (UTF-8).",
         ) from error
     try:
         with path.open("rb") as file:

@@ -108,9 +108,10 @@ def read_stored(paths: Sequence[Path], slice_axis: int) -> tuple[StoredSlices, V
         VolumeError: As :func:`boundseg.data.dataset.read_channels`: a file is missing or unreadable, the channels
             differ in shape or affine, or a voxel is NaN or infinite.
     """
-    volumes, scalings = zip(*(volume_io.read_stored(path) for path in paths), strict=True)
-    for path, volume in zip(paths, volumes, strict=True):
+    read = [(path, *stored) for path in paths for stored in volume_io.read_stored_channels(path)]
+    of, volumes, scalings = zip(*read, strict=True)
+    for path, volume in zip(of, volumes, strict=True):
         require_same_grid(path, volume, volumes[0])
     slices = StoredSlices(tuple(np.moveaxis(volume.array, slice_axis, 0) for volume in volumes), scalings)
-    slices.require_finite(paths)
+    slices.require_finite(of)
     return slices, volumes[0]

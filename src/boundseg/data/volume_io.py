@@ -1,4 +1,4 @@
-"""One volume in, one volume out: NIfTI by nibabel, everything else by SimpleITK."""
+"""One volume in, one volume out: NIfTI by nibabel, pictures by Pillow, everything else by SimpleITK."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import numpy as np
 from jaxtyping import Shaped
 
 from boundseg.data.atomic import replacing
+from boundseg.data.picture_io import PICTURE_ENDINGS, Picture, read_picture, write_picture
 from boundseg.errors import VolumeError
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".mha", ".mhd", ".nrrd")
-ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS
+ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS + PICTURE_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,40 @@ def read_stored(path: Path) -> tuple[Volume, Scaling]:
             str(path.parent),
             f"Convert it to one of {', '.join(ENDINGS)}.",
         )
+    if known in PICTURE_ENDINGS:
+        # a label map may have a palette: its numbers are the indices
+        channels = _of_picture(read_picture(path, palette="index"))
+        if len(channels) > 1:
+            raise VolumeError(
+                f"{path.name} has {len(channels)} channels, and one is expected here.",
+                str(path.parent),
+                "Save a label map with one number per pixel; boundseg convert images makes a file per channel.",
+            )
+        return channels[0], Scaling()
     return _read_nifti(path) if known in NIFTI_ENDINGS else (_read_itk(path), Scaling())
+
+
+def read_stored_channels(path: Path) -> list[tuple[Volume, Scaling]]:
+    """The channels of an image's file: those of a picture, of all other formats one.
+
+    Raises:
+        VolumeError: As :func:`read`.
+    """
+    if ending(path) in PICTURE_ENDINGS and path.is_file():
+        return [(volume, Scaling()) for volume in _of_picture(read_picture(path))]
+    return [read_stored(path)]
+
+
+def _of_picture(picture: Picture) -> list[Volume]:
+    """Volumes of one slice, a millimetre thick, whose first axis runs down the rows."""
+    affine = np.diag([*picture.spacing_mm, 1.0, 1.0])
+    return [Volume(picture.channels[..., c, None], affine) for c in range(picture.channels.shape[2])]
+
+
+def _write_picture(path: Path, array: np.ndarray, like: Volume) -> None:
+    if array.shape[2] != 1:
+        raise VolumeError(f"{path.name}: a picture has one slice, and there are {array.shape[2]}.")
+    write_picture(path, array[..., 0], like.spacing_mm[:2])
 
 
 def write(path: Path, array: Shaped[np.ndarray, "X Y Z"], like: Volume) -> None:
@@ -107,9 +141,9 @@ def write(path: Path, array: Shaped[np.ndarray, "X Y Z"], like: Volume) -> None:
     """
     if array.shape != like.array.shape:
         raise VolumeError(f"{path.name}: an array of shape {array.shape} does not fit the grid {like.array.shape}.")
-    nifti = _known_ending(path) in NIFTI_ENDINGS
+    known = _known_ending(path)
     with _naming(path), replacing(path) as temporary:
-        (_write_nifti if nifti else _write_itk)(temporary, array, like)
+        _writer(known)(temporary, array, like)
 
 
 @contextmanager
@@ -131,7 +165,8 @@ def writing(
     Raises:
         VolumeError: As :func:`write`.
     """
-    nifti = _known_ending(path) in NIFTI_ENDINGS
+    known = _known_ending(path)
+    nifti = known in NIFTI_ENDINGS
     with _naming(path), replacing(path) as temporary, ExitStack() as stack:
         if nifti and slice_axis == 2:
             take = stack.enter_context(_nifti(temporary, like, np.dtype(dtype)))
@@ -155,7 +190,13 @@ def writing(
         if not (nifti and slice_axis == 2):
             kept.flush()
             array = np.memmap(kept, dtype, "r", shape=(written, *slice_shape))
-            (_write_nifti if nifti else _write_itk)(temporary, np.moveaxis(array, 0, slice_axis), like)
+            _writer(known)(temporary, np.moveaxis(array, 0, slice_axis), like)
+
+
+def _writer(known: str) -> Callable[[Path, np.ndarray, Volume], None]:
+    if known in PICTURE_ENDINGS:
+        return _write_picture
+    return _write_nifti if known in NIFTI_ENDINGS else _write_itk
 
 
 def _known_ending(path: Path) -> str:
@@ -256,13 +297,13 @@ def _compressed(file: BinaryIO, dtype: np.dtype[Any]) -> Iterator[Callable[[byte
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def itk() -> Any:
-    """SimpleITK; raises VolumeError where it is not installed."""
+def itk(need: str = "MetaImage and NRRD files need SimpleITK") -> Any:
+    """SimpleITK; raises VolumeError, which says what needs it, where it is not installed."""
     try:
         import SimpleITK
     except ImportError as error:
         raise VolumeError(
-            "MetaImage and NRRD files need SimpleITK, which is not installed.",
+            f"{need}, which is not installed.",
             remedy="Install it with: pip install 'boundseg[itk]'",
         ) from error
     return SimpleITK
@@ -279,6 +320,11 @@ def _read_itk(path: Path) -> Volume:
         ) from error
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise VolumeError(f"{path.name} is not one 3D volume.", str(path.parent), "Export one file per channel.")
+    return of_itk(image, library)
+
+
+def of_itk(image: Any, library: Any) -> Volume:
+    """A 3D image of SimpleITK, whose world is LPS+."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()

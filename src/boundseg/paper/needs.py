@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from boundseg.asked.constraints import SizeConfig
 from boundseg.data.dataset import SPLITS, Dataset, Splits, write_splits
 from boundseg.data.label_sets import Method, write_label_set
 from boundseg.errors import DatasetError, Problem
 from boundseg.paper.bounds import Wanted, provide_bounds, teaching
 from boundseg.paper.rows import Base, Drawn, Row
 from boundseg.training.config import Config
-from boundseg.training.config.constraints import SizeConfig
 from boundseg.training.state.writing import writing
 
 Report = Callable[[str], None]

@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ from boundseg.report import plots
 from boundseg.report.collect import Judged, collect
 from boundseg.report.pictures import colour_of
 from boundseg.report.slices import Strip, judged_slices, taught_slices
+from boundseg.report.viewer import Viewer, address, build, case_columns, case_rows
 
+MEGABYTES = 15.0  # of a page, unless told otherwise; base64 included
+SCRIPTS = ("decode", "draw", "facts", "sort", "theme", "points", "gestures", "start")
+VIEWER_FRAME = 50_000  # bytes, about: of the viewer without its cases
 LAST_EPOCHS = 50  # over which the paper looks at how steady a method is; fewer where a run is short
 Rows = list[dict[str, str]]
 
@@ -45,51 +50,80 @@ class Again:
     config: str
 
 
-def report(folders: Sequence[Path], path: Path, told: Callable[[str], None] = lambda text: None) -> Path:
+def report(
+    folders: Sequence[Path],
+    path: Path,
+    told: Callable[[str], None] = lambda text: None,
+    *,
+    megabytes: float = MEGABYTES,
+    cases: str | None = None,
+) -> Path:
     """Writes a page about one run, or about several side by side; nothing is read but their folders and dataset.
 
     Args:
         folders: Run folders that have been evaluated on the same cases.
         path: The HTML file, replaced if it exists.
         told: Told what is being drawn.
+        megabytes: Of the whole page: what the viewer's slices may take is this less all the rest. Cases for which
+            there is no room are left out of the viewer, and the page says so; 0 leaves the viewer out.
+        cases: A list, patient or case of the dataset: only these are in the viewer. Tables and plots are of all.
 
     Raises:
-        InputError: See :func:`boundseg.report.collect.collect`.
+        InputError: See :func:`boundseg.report.collect.collect`; ``megabytes`` is negative, or ``cases`` unknown.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    if not 0 <= megabytes < math.inf:
+        raise InputError(f"--megabytes {megabytes:g} is no size.", remedy="Give 0 (no viewer) or more.")
 
     judged = collect(folders)
     environment = Environment(
         loader=PackageLoader("boundseg.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["bracket"] = bracket
+    environment.filters |= {
+        "bracket": bracket,
+        "address": address,
+        "in_script": lambda text: Markup(text.replace("<", "\\u003c")),  # a name cannot end the element
+    }
     told("slices")
     strips, taught, note = _pictures(judged)
     told("figures")
+    linked = megabytes > 0 and not note
     about = judged[0].evaluation.about
     classes = [str(name) for name in judged[0].evaluation.volumes["class"].unique()]
-    page = environment.get_template("report.html").render(
-        title=", ".join(one.name for one in judged[:4]) + (" …" if len(judged) > 4 else ""),
-        cases=about.get("cases", ""),
-        dataset=Path(str(about.get("dataset", ""))).name,
-        counts=_counts(judged),
-        results=[(name, results(judged, name)) for name in classes],
-        tests=paired_tests({one.name: one.evaluation for one in judged}) if len(judged) > 1 else [],
-        kept=[row for one in judged for row in _kept(one)],
-        steadiness=steadiness(judged),
-        curves=_curves(judged),
-        boxes=[Figure(f"DSC of volumes, {name}", _boxes(judged, name)) for name in classes],
-        against=_against(judged),
-        by_size=[{"run": one.name} | row for one in judged for row in one.evaluation.by_size()],
-        strips=strips,
-        taught=taught,
-        pictures_note=note,
-        colours={name: colour_of(value) for name, value in judged[0].run.labels.items() if value},
-        differences=differences({one.name: one.run.config.model_dump(mode="json", by_alias=True) for one in judged}),
-        again=[_again(one) for one in judged],
-        written=time.strftime("%Y-%m-%d %H:%M"),
-        version=__version__,
-    )
+    parts: dict[str, Any] = {
+        "title": ", ".join(one.name for one in judged[:4]) + (" …" if len(judged) > 4 else ""),
+        "cases": about.get("cases", ""),
+        "dataset": Path(str(about.get("dataset", ""))).name,
+        "counts": _counts(judged),
+        "results": [(name, results(judged, name)) for name in classes],
+        "tests": paired_tests({one.name: one.evaluation for one in judged}) if len(judged) > 1 else [],
+        "kept": [row for one in judged for row in _kept(one)],
+        "steadiness": steadiness(judged),
+        "curves": _curves(judged),
+        "boxes": [figure for name in classes for figure in _spread(judged, name, linked)],
+        "against": _against(judged, linked),
+        "by_size": [{"run": one.name} | row for one in judged for row in one.evaluation.by_size()],
+        "strips": strips,
+        "taught": taught,
+        "pictures_note": note,
+        "colours": {name: colour_of(value) for name, value in judged[0].run.labels.items() if value},
+        "differences": differences({one.name: one.run.config.model_dump(mode="json", by_alias=True) for one in judged}),
+        "again": [_again(one) for one in judged],
+        "case_rows": case_rows(judged),
+        "case_columns": case_columns(judged),
+        "written": time.strftime("%Y-%m-%d %H:%M"),
+        "version": __version__,
+        "style": Markup(_template("style.css")),
+        "script": _script(),
+    }
+    template = environment.get_template("report.html")
+    page = template.render(parts, viewer=None, shown=())
+    if linked:
+        room = 1e6 * megabytes - len(page.encode()) - VIEWER_FRAME
+        viewer = _viewer(judged, room, cases, told)
+        page = template.render(parts, viewer=viewer, shown=viewer.cases)
     atomic.write_text(path, page)
     return path
 
@@ -190,12 +224,36 @@ def _curves(judged: Sequence[Judged]) -> list[Figure]:
     ]
 
 
-def _boxes(judged: Sequence[Judged], class_name: str) -> str:
-    values = {}
+def _viewer(judged: Sequence[Judged], room: float, cases: str | None, told: Callable[[str], None]) -> Viewer:
+    dataset = Dataset.open(str(judged[0].evaluation.about["dataset"]))
+    return build(judged, dataset, room, dataset.cases_of(cases) if cases else None, told)
+
+
+def _script() -> Any:
+    from markupsafe import Markup
+
+    modules = "\n".join(_template(f"viewer/{name}.js") for name in SCRIPTS)
+    return Markup(f'(() => {{\n"use strict";\n{modules}}})();\n')  # a function around them: nothing becomes global
+
+
+def _template(name: str) -> str:
+    """A file of the page that is no template: braces in it are its own."""
+    return resources.files("boundseg.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _spread(judged: Sequence[Judged], class_name: str, linked: bool) -> list[Figure]:
+    dice, sizes, links = {}, {}, {}
     for one in judged:
         volumes = one.evaluation.volumes
-        values[one.name] = volumes[volumes["class"] == class_name]["dice"].tolist()
-    return plots.boxes(values, "DSC")
+        volumes = volumes[volumes["class"] == class_name]
+        dice[one.name] = volumes["dice"].tolist()
+        sizes[one.name] = list(zip(volumes["reference_ml"], volumes["predicted_ml"], strict=True))
+        links[one.name] = [address(case, run=one.name) for case in volumes["case"]]
+    given = links if linked else None
+    return [
+        Figure(f"DSC of volumes, {class_name}", plots.boxes(dice, "DSC", given)),
+        Figure(f"Volumes, {class_name}", plots.against_truth(sizes, "mL", given)),
+    ]
 
 
 def _kept(one: Judged) -> list[dict[str, str]]:
@@ -206,7 +264,7 @@ def _kept(one: Judged) -> list[dict[str, str]]:
     return [{"run": one.name} | row | source for row, source in zip(one.evaluation.satisfaction(), told, strict=True)]
 
 
-def _against(judged: Sequence[Judged]) -> list[Figure]:
+def _against(judged: Sequence[Judged], linked: bool) -> list[Figure]:
     figures = []
     for i, one in enumerate(judged):
         rows = one.evaluation.constraints
@@ -214,7 +272,10 @@ def _against(judged: Sequence[Judged]) -> list[Figure]:
             continue
         for name, of_constraint in rows[rows["known"]].groupby("constraint", sort=False):
             unit = str(name).rpartition(" in ")[2]
-            figures.append(Figure(f"{one.name}: {name}", plots.against_bounds(of_constraint, unit, i)))
+            places = zip(of_constraint["case"], of_constraint["slice"], strict=True)
+            links = [address(case, None if math.isnan(index) else int(index), one.name) for case, index in places]
+            figure = plots.against_bounds(of_constraint, unit, i, links if linked else None)
+            figures.append(Figure(f"{one.name}: {name}", figure))
     return figures
 
 

@@ -33,7 +33,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, *, l
         epochs, values = np.asarray(points, float).T
         style = STYLES[i // len(COLOURS) % len(STYLES)]
         marker = "o" if len(points) == 1 else None
-        ax.plot(epochs, values, style, color=_colour(i), linewidth=1.4, label=name, marker=marker, markersize=3)
+        ax.plot(epochs, values, style, color=colour(i), linewidth=1.4, label=name, marker=marker, markersize=3)
     if log and any(value > 0 for points in series.values() for _, value in points):
         ax.set_yscale("log")
     ax.set_xlabel("epoch")
@@ -42,23 +42,26 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str, *, l
     return _svg(figure, [name for name, points in series.items() if points])
 
 
-def boxes(values: Mapping[str, Sequence[float]], label: str) -> str:
+def boxes(values: Mapping[str, Sequence[float]], label: str, links: Mapping[str, Sequence[str]] | None = None) -> str:
     """A box per run: median, quartiles, whiskers to the farthest value within 1.5 quartile distances; every value
-    as a dot beside it."""
+    as a dot beside it, which is a link where ``links`` has one for each value."""
     figure, ax = _figure(height=0.7 + 0.34 * len(values))
     jitter = np.random.default_rng(0)
     for i, (name, all_values) in enumerate(values.items()):
         defined = np.asarray(all_values, float)
-        defined = defined[~np.isnan(defined)]
+        known = ~np.isnan(defined)
+        defined = defined[known]
         y = len(values) - 1 - i
         if len(defined):
             low, median, high = np.quantile(defined, (0.25, 0.5, 0.75))
             reach = defined[(defined >= low - 1.5 * (high - low)) & (defined <= high + 1.5 * (high - low))]
             ax.plot([reach.min(), reach.max()], [y, y], color=_INK, linewidth=0.8, zorder=1)
-            ax.barh(y, high - low, left=low, height=0.5, color=_colour(i), alpha=0.55, zorder=2)
+            ax.barh(y, high - low, left=low, height=0.5, color=colour(i), alpha=0.55, zorder=2)
             ax.plot([median, median], [y - 0.25, y + 0.25], color=_INK, linewidth=1.6, zorder=4)
             spread = y + jitter.uniform(-0.16, 0.16, len(defined))
-            ax.scatter(defined, spread, s=5, color=_INK, alpha=0.55, linewidths=0, zorder=3)
+            dots = ax.scatter(defined, spread, s=9, color=_INK, alpha=0.55, linewidths=0, zorder=3)
+            if links:
+                dots.set_urls([link for link, there in zip(links[name], known, strict=True) if there])
         ax.text(-0.01, y, name, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=8, color=_INK)
     ax.set_yticks([])
     ax.set_ylim(-0.6, len(values) - 0.4)
@@ -66,27 +69,54 @@ def boxes(values: Mapping[str, Sequence[float]], label: str) -> str:
     return _svg(figure)
 
 
-def against_bounds(rows: pd.DataFrame, unit: str, colour: int = 0) -> str:
+def against_bounds(rows: pd.DataFrame, unit: str, run: int = 0, links: Sequence[str] | None = None) -> str:
     """Soft values of slices or volumes over their bounds, in the order of the bounds.
 
     Args:
         rows: Known rows of an evaluation's ``constraints`` of one constraint.
         unit: Of the values.
-        colour: Which of the runs it is.
+        run: Its number among the runs.
+        links: One for each row.
     """
     figure, ax = _figure()
     sides = rows[["lower", "upper"]].replace([np.inf, -np.inf], np.nan)
-    order = rows.assign(middle=sides.mean(axis=1)).sort_values(["middle", "soft"])
+    linked = rows.assign(middle=sides.mean(axis=1), link=list(links) if links else "")
+    order = linked.sort_values(["middle", "soft"])
     x = np.arange(len(order))
     bottom, top = _range(np.concatenate([order["soft"].to_numpy(float), sides.to_numpy(float).ravel()]))
     lower = order["lower"].to_numpy(float).clip(min=bottom)
     upper = order["upper"].to_numpy(float).clip(max=top)
     ax.fill_between(x, lower, upper, color="#888888", alpha=0.35, linewidth=0, step="mid", label="within bounds")
-    ax.scatter(x, order["soft"], s=7, color=_colour(colour), linewidths=0, label="soft value")
+    dots = ax.scatter(x, order["soft"], s=9, color=colour(run), linewidths=0, label="soft value")
+    if links:
+        dots.set_urls(order["link"].tolist())
     ax.set_ylim(bottom, top)
     ax.set_xlabel(f"{len(order)} bounds, in their order")
     ax.set_ylabel(unit)
     return _svg(figure, ("within bounds", "soft value"))
+
+
+def against_truth(
+    points: Mapping[str, Sequence[tuple[float, float]]], unit: str, links: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Predicted over true sizes, a dot per case and run, and the line on which they are equal.
+
+    Args:
+        points: For each run's name, pairs of a true and a predicted size.
+        unit: Of both.
+        links: For each run's name, one for each pair.
+    """
+    figure, ax = _figure()
+    for i, (name, pairs) in enumerate(points.items()):
+        true, predicted = np.asarray(pairs, float).reshape(-1, 2).T
+        dots = ax.scatter(true, predicted, s=14, color=colour(i), alpha=0.8, linewidths=0, label=name)
+        if links:
+            dots.set_urls(list(links[name]))
+    low, high = ax.get_xlim()
+    ax.plot([low, high], [low, high], color=_INK, linewidth=0.8, zorder=1)
+    ax.set_xlabel(f"true [{unit}]")
+    ax.set_ylabel(f"predicted [{unit}]")
+    return _svg(figure, list(points))
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -130,17 +160,19 @@ def _svg(figure: Any, legend: Any = ()) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "boundseg", "font.family": "sans-serif"}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    # matplotlib's links open another window; these stay on their page
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace(' target="_blank"', "")
     return _own_names(re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg)))
 
 
 def _own_names(svg: str) -> str:
-    """Gives clip paths and markers of a figure names that no other figure of the page has."""
+    """Gives clip paths and markers of a figure names that no other figure of the page has; links stay."""
     from hashlib import sha256
 
     key = sha256(svg.encode()).hexdigest()[:8]
-    return re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{key}-", svg)
+    return re.sub(r'(id="|url\(#|href="#(?!case=))', rf"\g<1>{key}-", svg)
 
 
-def _colour(index: int) -> str:
+def colour(index: int) -> str:
+    """The colour of a run, by its place among the runs, on the whole page."""
     return COLOURS[index % len(COLOURS)]

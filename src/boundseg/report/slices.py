@@ -30,6 +30,8 @@ class Strip:
     """The panels of one slice."""
 
     title: str
+    case: str
+    index: int
     panels: list[Panel]
 
 
@@ -71,26 +73,31 @@ def judged_slices(judged: Sequence[Judged], dataset: Dataset) -> list[Strip]:
             except InputError:
                 continue  # predictions may have been cleared away; the tables do not need them
             maps[f"{one.name}, DSC {_dice(one, case, index)}"] = prediction
-        strips.append(Strip(f"{word}: {case}, slice {index}", _panels(grey, maps, dataset)))
+        strips.append(Strip(f"{word}: {case}, slice {index}", case, index, _panels(grey, maps, dataset)))
     return strips
 
 
 def taught_slices(judged: Sequence[Judged], dataset: Dataset) -> list[Strip]:
     """A few training slices with the weak labels that the runs learned from, and the full mask where there is one."""
-    patients = judged[0].run.environment.get("patients", {}).get("train", [])
-    cases = [case for patient in patients for case in dataset.splits.patients.get(patient, [])]
-    sets = _weak_sets(judged, dataset)
-    with_labels = [case for case in cases if any(dataset.label_path(case, name).is_file() for name in sets)]
     strips = []
-    for case in with_labels[:: max(1, len(with_labels) // TAUGHT_SHOWN)][:TAUGHT_SHOWN]:
+    for case in taught_cases(judged, dataset):
         image, volume = dataset.read_image(case)
         slices = dataset.to_slices(image)[0]
         index = len(slices) // 2
         maps = dict(weak_labels(judged, dataset, case, volume, index))
         if dataset.label_path(case).is_file():
             maps["full mask"] = _slice(dataset, dataset.read_labels(case, "full", volume), index)
-        strips.append(Strip(f"{case}, slice {index}", _panels(slices[index], maps, dataset)))
+        strips.append(Strip(f"{case}, slice {index}", case, index, _panels(slices[index], maps, dataset)))
     return strips
+
+
+def taught_cases(judged: Sequence[Judged], dataset: Dataset) -> list[str]:
+    """A few of the training cases that have weak labels."""
+    patients = judged[0].run.environment.get("patients", {}).get("train", [])
+    cases = [case for patient in patients for case in dataset.splits.patients.get(patient, [])]
+    sets = weak_sets(judged, dataset)
+    with_labels = [case for case in cases if any(dataset.label_path(case, name).is_file() for name in sets)]
+    return with_labels[:: max(1, len(with_labels) // TAUGHT_SHOWN)][:TAUGHT_SHOWN]
 
 
 def weak_labels(
@@ -99,12 +106,13 @@ def weak_labels(
     """The case's weak labels in a slice, from every set that a run learned from and that has the case."""
     return [
         (f"weak labels: {name}", _slice(dataset, dataset.read_labels(case, name, volume), index))
-        for name in _weak_sets(judged, dataset)
+        for name in weak_sets(judged, dataset)
         if dataset.label_path(case, name).is_file()
     ]
 
 
-def _weak_sets(judged: Sequence[Judged], dataset: Dataset) -> list[str]:
+def weak_sets(judged: Sequence[Judged], dataset: Dataset) -> list[str]:
+    """The weak label sets that a run learned from and that lie in the folder."""
     asked = [entry.labels for one in judged for entry in one.run.config.supervision]
     return [name for name in dict.fromkeys(asked) if name in dataset.label_sets]
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from boundseg.asked.demands import Demand
 from boundseg.constraints import BoxSize, BoxTightness, Constraint, Intensity, Ratio, Size
 from boundseg.data.augment import Warp
 from boundseg.data.augment.warp import index_map, outside
@@ -19,7 +20,6 @@ from boundseg.data.prepare import Placement, PreparedCase
 from boundseg.errors import ConfigError, DatasetError, Problem
 from boundseg.training.config import Config
 from boundseg.training.config.augment import AugmentationConfig, of_name, warp
-from boundseg.training.demands import Demand
 
 BENDS_WITH = (Size, Ratio, Intensity, BoxSize, BoxTightness)  # sums over voxels that need not know where they lie
 ANGLES = 91

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from boundseg.asked.demands import Boxes, Demand
 from boundseg.constraints import Frame
 from boundseg.data import atomic, volume_io
 from boundseg.data.batches import affine_of_slice, with_bands
@@ -24,7 +25,6 @@ from boundseg.errors import DatasetError, InputError, Problem
 from boundseg.evaluation.metrics import Empty, Row, slice_rows, volume_rows
 from boundseg.evaluation.tables import Evaluation
 from boundseg.inference import Predictor, VolumePredictor, label_map
-from boundseg.training.demands import Boxes, Demand
 from boundseg.training.kept import kept
 from boundseg.training.run import Run, Which
 from boundseg.training.supervision import demands_of_entries

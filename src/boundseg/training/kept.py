@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from boundseg.asked.demands import Demand
 from boundseg.constraints import Bounds, Frame, Groups, Term
 from boundseg.evaluation.metrics import Row
-from boundseg.training.demands import Demand
 
 
 def kept(

@@ -30,6 +30,7 @@ from boundseg.training.progress import display
 from boundseg.training.run import Run
 from boundseg.training.running import means, merged
 from boundseg.training.schedules import barrier_steepness, learning_rate
+from boundseg.training.start_from import Started, start_from
 from boundseg.training.state.resume import begun
 from boundseg.training.state.session import require_room
 from boundseg.training.supervision import Teaching, teach
@@ -83,6 +84,9 @@ def train(
     network = build(config.network.name, len(dataset.channels), outputs, axes, **config.network.options)
     if axes == 3:
         require_size(network, config.network.name, len(dataset.channels), config.data.window)
+    # a run that goes on has its own weights
+    asked = None if resume else config.training.start_from
+    started = start_from(network, asked) if asked else None
 
     def ready() -> Teaching:
         if processes.first:
@@ -99,7 +103,7 @@ def train(
         lambda: Run.create(folder, config, dataset, teaching.patients(dataset)) if processes.first else Run.open(folder)
     )
     log = run.log if processes.first else _silent
-    _start(network, config, teaching, dataset, log)
+    _start(network, config, teaching, dataset, log, started)
     with deterministic(config.training.deterministic), found_lost(processes, run):
         engine = make_ready(config, dataset, teaching, network, processes)
         if processes.count > 1:
@@ -206,8 +210,15 @@ def _epochs(
     log(f"best epoch {progress.best_epoch} by {config.selection.by}: score {progress.best:.6g}")
 
 
-def _start(network: nn.Module, config: Config, teaching: Teaching, dataset: Dataset, log: Log) -> None:
+def _start(
+    network: nn.Module, config: Config, teaching: Teaching, dataset: Dataset, log: Log, started: Started | None
+) -> None:
     bias = final_bias(network)
+    if started:
+        log(str(started))
+        taken = [parameter for name, parameter in network.named_parameters() if name in started.taken]
+        if any(parameter is bias for parameter in taken):
+            return  # it knows the shares already
     if config.training.first_bias == "expected" and bias is not None:
         shares = expected_shares(teaching, len(dataset.labels), dataset.ignore)
         if shares:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from boundseg.data import volume_io
+from boundseg.data.picture_io import PICTURE_ENDINGS, count_channels
 from boundseg.data.stored import StoredSlices, read_stored
 from boundseg.data.volume_io import ENDINGS, Volume
 from boundseg.errors import InputError, Problem, VolumeError
-from boundseg.inference import Predictor, VolumePredictor, most_probable
+from boundseg.inference import Ensemble, Predictor, VolumePredictor, largest_components, most_probable, regions_named
 from boundseg.training.run import Run, Which
+from boundseg.training.together import require_alike, together
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Predicted:
 
 
 def predict(
-    run: Run,
+    run: Run | Sequence[Run],
     images: Iterable[Path],
     out: Path,
     *,
@@ -36,18 +38,23 @@ def predict(
     overwrite: bool = False,
     which: Which = "best",
     device: str = "cpu",
+    mirror: bool = False,
+    largest_component: Sequence[str] = (),
     report: Callable[[str], None] = lambda case: None,
 ) -> Predicted:
     """Predicts volumes; ``CASE.nii.gz`` has the affine, shape and orientation of its input, unsigned bytes.
 
     Args:
-        run: A finished or running training.
+        run: A finished or running training; of several, the probabilities are averaged on the scan's own grid.
         images: Files, or folders of files. Several channels of a case are ``CASE_0000``, ``CASE_0001``, …
         out: Where the label maps go.
         probabilities: Also write ``CASE_probability_CLASS``, float32, for every class but the background.
         overwrite: Replace files that exist.
         which: ``best`` or ``last`` weights.
         device: Where to compute.
+        mirror: Average over images with rows and columns reversed, too; four times the work.
+        largest_component: Classes, or unions such as ``LV+Myo``, of which a volume keeps its largest connected part;
+            ``all`` names each class by itself. Probabilities stay what they are.
         report: Told of each case.
 
     Raises:
@@ -55,11 +62,15 @@ def predict(
             is no folder, files that exist. Then volumes that cannot be read or do not fit, when the others have been
             predicted; and a file that the disk refuses, which ends the prediction.
     """
+    runs = [run] if isinstance(run, Run) else list(run)
+    require_alike(runs)
+    run = runs[0]
+    kept = regions_named(largest_component, run.labels)
     cases = _cases(images, len(run.environment["channels"]))
     targets = {case: _targets(case, paths, out, run.labels, probabilities) for case, paths in cases.items()}
     _require_folder(out)
     _require_free(cases, targets, overwrite)
-    predictor = run.predictor(which, device)
+    predictor = together(runs, which, device, mirror)
     axis = int(run.environment["slice_axis"])
     done, problems = Predicted(), list[Problem]()
     for case, paths in cases.items():
@@ -71,7 +82,7 @@ def predict(
         rows_mm, columns_mm = (s for i, s in enumerate(volume.spacing_mm) if i != axis)
         spacing_mm = rows_mm, columns_mm, volume.spacing_mm[axis]
         try:
-            _predict_case(predictor, slices, spacing_mm, targets[case], volume, axis, run.labels)
+            _predict_case(predictor, slices, spacing_mm, targets[case], volume, axis, run.labels, kept)
         except VolumeError as error:
             # what the disk refuses now it refuses of the next case as well
             left = len(cases) - list(cases).index(case)
@@ -96,17 +107,20 @@ def _targets(
 ) -> dict[str, Path]:
     ending = volume_io.ending(paths[0]) or ""
     classes = [name for name in labels if labels[name]] if probabilities else []
-    return {LABELS: out / f"{case}{ending}"} | {n: out / f"{case}_probability_{n}{ending}" for n in classes}
+    # PNG holds no fractions
+    fractions = ".tif" if ending == ".png" else ending
+    return {LABELS: out / f"{case}{ending}"} | {n: out / f"{case}_probability_{n}{fractions}" for n in classes}
 
 
 def _predict_case(
-    predictor: Predictor | VolumePredictor,
+    predictor: Predictor | VolumePredictor | Ensemble,
     slices: StoredSlices,
     spacing_mm: tuple[float, float, float],
     targets: Mapping[str, Path],
     like: Volume,
     axis: int,
     labels: Mapping[str, int],
+    kept: Sequence[Sequence[int]],
 ) -> None:
     """Predicts a case and writes it as it goes; its files appear together, when all are whole."""
     with ExitStack() as files:
@@ -117,16 +131,21 @@ def _predict_case(
         # zlib lets other threads run: files are compressed side by side, and while the next slices are predicted
         threads = files.enter_context(ThreadPoolExecutor(len(write)))
         pending: list[Future[None]] = []
+        maps: list[np.ndarray] = []
         for probs in predictor.restored(slices, spacing_mm):
             parts = {name: probs[:, labels[name]] for name in write if name != LABELS}
             parts[LABELS] = most_probable(probs, len(labels))
             ready = {name: part.cpu().numpy() for name, part in parts.items()}
+            if kept:
+                maps.append(ready.pop(LABELS))  # what is largest is known when the whole volume is
             # one batch waits at most: memory stays bounded where the disk is slower than the network
             for one in pending:
                 one.result()
             pending = [threads.submit(write[name], part) for name, part in ready.items()]
         for one in pending:
             one.result()
+        if kept:
+            write[LABELS](largest_components(np.concatenate(maps), kept))
 
 
 def _cases(images: Iterable[Path], channels: int) -> dict[str, list[Path]]:
@@ -140,18 +159,28 @@ def _cases(images: Iterable[Path], channels: int) -> dict[str, list[Path]]:
     cases: dict[str, list[tuple[int, Path]]] = {}
     for path, (case, channel) in zip(files, _numbered([volume_io.stem(path) for path in files], channels), strict=True):
         cases.setdefault(case, []).append((channel, path))
-    wrong = [
-        Problem(
-            f"{case} has {len(members)} file(s), the network takes {channels} channel(s).",
-            str(members[0][1].parent),
-            "Name the channels CASE_0000, CASE_0001, …",
-        )
-        for case, members in cases.items()
-        if sorted(channel for channel, _ in members) != list(range(channels))
-    ]
+    wrong = []
+    for case, members in cases.items():
+        in_one = _channels_of_picture(members)
+        if in_one == channels or (in_one is None and sorted(c for c, _ in members) == list(range(channels))):
+            continue
+        held = f"{len(members)} file(s)" if in_one is None else f"a picture of {in_one} channel(s)"
+        fact = f"{case} has {held}, the network takes {channels} channel(s)."
+        wrong.append(Problem(fact, str(members[0][1].parent), "Name the channels CASE_0000, CASE_0001, …"))
     if wrong:
         raise VolumeError.of(wrong)
     return {case: [path for _, path in sorted(members)] for case, members in cases.items()}
+
+
+def _channels_of_picture(members: list[tuple[int, Path]]) -> int | None:
+    """How many channels the one file of a case holds, where it is a picture that can be read."""
+    (number, path), *more = members
+    if more or number or volume_io.ending(path) not in PICTURE_ENDINGS or not path.is_file():
+        return None
+    try:
+        return count_channels(path)
+    except VolumeError:
+        return None  # told when it is read, beside the others
 
 
 def _numbered(stems: list[str], channels: int) -> Iterator[tuple[str, int]]:

@@ -26,7 +26,7 @@ from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
 from boundseg.data.stored import StoredSlices
 from boundseg.errors import RunError, VolumeError
-from boundseg.inference import Predictor, VolumePredictor
+from boundseg.inference import Mirrored, Predictor, VolumePredictor, largest_components, regions_named
 from boundseg.networks import build
 from boundseg.training.config import Config
 from boundseg.training.state import checkpoint as checkpoints
@@ -85,10 +85,9 @@ class Run:
             )
 
     def write_config(self, config: Config) -> None:
-        """Writes ``config.yaml``, the dataset folder as an absolute path."""
-        absolute = config.data.model_copy(update={"folder": config.data.folder.resolve()})
+        """Writes ``config.yaml``, with absolute paths."""
         with writing("config.yaml", self.folder):
-            atomic.write_text(self.folder / "config.yaml", config.model_copy(update={"data": absolute}).dump())
+            atomic.write_text(self.folder / "config.yaml", config.absolute.dump())
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
@@ -136,15 +135,18 @@ class Run:
         """Whether a checkpoint was written; whether it can be read, :meth:`checkpoint` tells."""
         return any((self.folder / "checkpoints" / which / "state.json").is_file() for which in ("best", "last"))
 
-    def predictor(self, which: Which = "best", device: torch.device | str = "cpu") -> Predictor | VolumePredictor:
-        """The trained network with its preparation."""
-        network, data, device = self._trained(which), self.config.data, torch.device(device)
-        network = network.to(device).eval()
+    def predictor(
+        self, which: Which = "best", device: torch.device | str = "cpu", mirror: bool = False
+    ) -> Predictor | VolumePredictor:
+        """The trained network with its preparation; ``mirror`` averages over reversed rows and columns, too."""
+        network, data, device = self.trained(which), self.config.data, torch.device(device)
+        network = (Mirrored(network) if mirror else network).to(device).eval()
         if self.is_3d:
             return VolumePredictor(network, data.grid, device, window=data.window)
         return Predictor(network, data.grid, device)
 
-    def _trained(self, which: Which) -> nn.Module:
+    def trained(self, which: Which = "best") -> nn.Module:
+        """The network with its weights."""
         network = self.network()
         checkpoint = self.checkpoint(which)
         checkpoints.restore_weights(network, checkpoint, self.folder, checkpoint.predicting)
@@ -156,6 +158,8 @@ class Run:
         spacing: Sequence[float],
         which: Which = "best",
         device: torch.device | str = "cpu",
+        mirror: bool = False,
+        largest_component: Sequence[str] = (),
     ) -> UInt8[np.ndarray, "X Y S"]:
         """The label map of a volume, on its own grid.
 
@@ -164,8 +168,12 @@ class Run:
             spacing: Size of a voxel along X and Y (and S, which 3D networks alone need), in mm.
             which: ``best`` or ``last`` weights.
             device: Where to compute.
+            mirror: Average over reversed rows and columns, too.
+            largest_component: Classes or unions that keep their largest connected part, see
+                :func:`boundseg.training.predict.predict`.
 
         Raises:
+            InputError: ``largest_component`` names no class.
             VolumeError: The number of channels is not the network's, a 3D network is not told all three sides of a
                 voxel, or voxels are NaN or infinite.
         """
@@ -183,7 +191,9 @@ class Run:
             raise VolumeError(f"a 3D network needs a spacing of 3 axes, and {len(spacing)} are given.")
         rows_mm, columns_mm, *between = map(float, spacing)
         spacing_mm = rows_mm, columns_mm, between[0] if between else math.nan
-        return np.moveaxis(self.predictor(which, device).labels(slices, spacing_mm, len(self.labels)), 0, 2)
+        kept = regions_named(largest_component, self.labels)
+        found = self.predictor(which, device, mirror).labels(slices, spacing_mm, len(self.labels))
+        return np.moveaxis(largest_components(found, kept), 0, 2)
 
     def metrics(self) -> list[dict[str, float]]:
         """The rows of ``metrics.csv``, one per epoch."""

@@ -9,6 +9,7 @@ from itertools import count as numbers
 
 import numpy as np
 
+from boundseg.asked.demands import Boxes, Demand, demands
 from boundseg.constraints import BoxSize, BoxTightness, Constraint
 from boundseg.data.batches import TaughtCase
 from boundseg.data.dataset import Dataset
@@ -18,7 +19,6 @@ from boundseg.errors import ConfigError, DatasetError, Problem
 from boundseg.nearest import did_you_mean
 from boundseg.training.augment_check import require_followed, require_seen
 from boundseg.training.config import Config, DataConfig
-from boundseg.training.demands import Boxes, Demand, demands
 from boundseg.training.schedules import constraint_strength
 
 
@@ -127,9 +127,9 @@ def demands_of_entries(config: Config, dataset: Dataset) -> tuple[list[list[Dema
     """What every entry asks, under names of their own, and the boxes that they look for.
 
     Raises:
-        InputError: See :func:`boundseg.training.demands.demands`.
+        InputError: See :func:`boundseg.asked.demands.demands`.
     """
-    return _numbered(_named_apart([demands(entry, dataset) for entry in config.supervision]))
+    return _numbered(_named_apart([demands(entry.constraints, dataset) for entry in config.supervision]))
 
 
 def entries_of(config: Config, dataset: Dataset) -> list[tuple[str, int]]:

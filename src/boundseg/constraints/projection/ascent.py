@@ -47,7 +47,7 @@ def ascend(
         \beta_2 \leftarrow \max(0, \beta_2 + \eta (a - V_Q))
 
     Pathak et al., ICCV 2015, as Kervadec et al. 2019 ran it: η = 5e-5 and 500 iterations, from 0. The dual's curvature
-    is at most a quarter of the number of voxels, so that η may be 8 / |Ω| at most (1.2e-4 at 256 × 256; less for
+    is at most a quarter of the number of voxels, so that η may be ``8 / |Ω|`` at most (1.2e-4 at 256 × 256; less for
     a volume, over whose slices V is summed), and the way to a small V is long because the curvature vanishes there:
     for [0, 0] about 1 / (η t) of V is left after t iterations. It is kept for comparison.
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_serializer, model_validator
 
+from boundseg.asked.section import NotNegative, Positive, Section, Share
 from boundseg.data.augment import AUGMENTATIONS, Elastic, Even, IntensityChange, Noise, Warp
 from boundseg.data.augment.intensity import NONE
 from boundseg.data.batches import Batch
 from boundseg.nearest import did_you_mean
-from boundseg.training.config.section import NotNegative, Positive, Section, Share
 
 Range = tuple[Positive, Positive]
 

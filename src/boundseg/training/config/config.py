@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from boundseg.asked.constraints import ConstraintConfig
+from boundseg.asked.problems import problem
+from boundseg.asked.section import Count, NotNegative, Positive, Section
 from boundseg.errors import ConfigError
 from boundseg.gated_crf import GatedCrf, Kernel
 from boundseg.training.config.augment import require_grid
-from boundseg.training.config.constraints import ConstraintConfig
 from boundseg.training.config.data import DataConfig
-from boundseg.training.config.method import MethodConfig, PenaltyConfig
-from boundseg.training.config.problems import problem
-from boundseg.training.config.section import Count, NotNegative, Positive, Section
+from boundseg.training.config.method import METHODS, MethodConfig, PenaltyConfig
 from boundseg.training.config.training import TrainingConfig
 
 
@@ -116,7 +116,8 @@ class Config(Section):
     def load(cls, path: Path | str, overrides: Sequence[str] = ()) -> Config:
         """Reads a YAML file; ``overrides`` are texts such as ``training.epochs=5``.
 
-        A relative ``data.folder`` is one beside the config file, or else of the working directory.
+        A relative ``data.folder`` is one beside the config file, or else of the working directory; so are the weights
+        of ``training.start_from``.
 
         Raises:
             ConfigError: The file cannot be read, or keys or values are wrong; all of them are listed.
@@ -135,8 +136,24 @@ class Config(Section):
         config = cls.parse(content, str(path))
         beside = path.parent / config.data.folder
         if not config.data.folder.is_absolute() and beside.is_dir():
-            return config.model_copy(update={"data": config.data.model_copy(update={"folder": beside})})
+            config = config.model_copy(update={"data": config.data.model_copy(update={"folder": beside})})
+        start = config.training.start_from
+        if start and not start.weights.is_absolute() and (path.parent / start.weights).exists():
+            return config.starting_from(path.parent / start.weights)
         return config
+
+    def starting_from(self, weights: Path) -> Config:
+        """The same with another place of the weights to start from."""
+        assert self.training.start_from is not None
+        start = self.training.start_from.model_copy(update={"weights": weights})
+        return self.model_copy(update={"training": self.training.model_copy(update={"start_from": start})})
+
+    @property
+    def absolute(self) -> Config:
+        """The same with absolute paths, as the run folder keeps it."""
+        config = self.model_copy(update={"data": self.data.model_copy(update={"folder": self.data.folder.resolve()})})
+        start = config.training.start_from
+        return config.starting_from(start.weights.resolve()) if start else config
 
     @classmethod
     def parse(cls, content: Mapping[str, Any], where: str = "the config") -> Config:
@@ -144,7 +161,7 @@ class Config(Section):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise ConfigError.of(problem(detail, where, cls) for detail in error.errors()) from None
+            raise ConfigError.of(problem(detail, where, cls, METHODS) for detail in error.errors()) from None
 
     def dump(self) -> str:
         """The whole config as YAML, defaults included."""

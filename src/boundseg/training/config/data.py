@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from boundseg.asked.section import Count, Positive, Section, Share
 from boundseg.data.batches import BatchOf
 from boundseg.data.patches import Patches
 from boundseg.data.prepare import Fit, Grid, Intensity
-from boundseg.training.config.section import Count, Positive, Section, Share
 
 
 class DataConfig(Section):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from boundseg.asked.constraints import BoundsConfig, BoxConfig, SizeConfig
 from boundseg.training.config import Config
-from boundseg.training.config.constraints import BoundsConfig, BoxConfig, SizeConfig
 
 
 def network(config: Config) -> str:

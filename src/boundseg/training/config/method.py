@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BeforeValidator, Field
 
+from boundseg.asked.section import Count, NotNegative, Positive, Section
 from boundseg.constraints import Centroid, Constraint, Intensity, Multipliers
 from boundseg.constraints.projection import Stop, require_linear
 from boundseg.data.batches import TaughtCase
@@ -15,7 +16,6 @@ from boundseg.errors import ConfigError
 from boundseg.losses import Lagrangian, Method, Penalties, Proposals
 from boundseg.losses.proposals import Solver, Targets
 from boundseg.nearest import did_you_mean
-from boundseg.training.config.section import Count, NotNegative, Positive, Section
 
 
 class PenaltyConfig(Section):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from boundseg.asked.section import Count, NotNegative, Positive, Section, Share
 from boundseg.training.config.augment import AugmentConfig
-from boundseg.training.config.section import Count, NotNegative, Positive, Section, Share
 
 
 class OptimizerConfig(Section):
@@ -43,6 +44,28 @@ class BarrierConfig(Section):
     factor: Annotated[float, Field(ge=1)] = 1.1
 
 
+class StartConfig(Section):
+    """Weights to start from, instead of drawn ones; see :func:`boundseg.training.start_from.start_from`.
+
+    Attributes:
+        weights: A run folder, a checkpoint's folder, a ``.safetensors`` file, or a state dict by ``torch.save``.
+        fresh: Tensors of the network, or the beginnings of their names, that start as without ``weights``.
+        unused: The same of the file, of which nothing is taken.
+        rename: Beginnings of the file's names, and what they are instead: ``{module.: ""}``.
+    """
+
+    weights: Path
+    fresh: list[str] = Field(default_factory=list)
+    unused: list[str] = Field(default_factory=list)
+    rename: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_short(cls, content: Any) -> Any:
+        """The weights alone."""
+        return {"weights": content} if isinstance(content, (str, Path)) else content
+
+
 class TrainingConfig(Section):
     """How long and how.
 
@@ -50,6 +73,7 @@ class TrainingConfig(Section):
         stop_after: Epochs without improvement after which training ends.
         warm_up: Epochs over which the constraints' weights grow from 0.
         barrier: Of the penalty ``log_barrier``.
+        start_from: Weights to start from, of another run or a published backbone.
         first_bias: ``expected`` starts the network at the classes' expected shares of an image (from full masks and
             bounds), ``zero`` at equal ones.
         average: Of the cross-entropy, see :func:`boundseg.losses.partial_cross_entropy`.
@@ -71,6 +95,7 @@ class TrainingConfig(Section):
     stop_after: Count | None = None
     warm_up: Annotated[int, Field(ge=0)] = 0
     barrier: BarrierConfig = BarrierConfig()
+    start_from: StartConfig | None = None
     first_bias: Literal["expected", "zero"] = "expected"
     average: Literal["image", "batch", "sum"] = "image"
     augment: AugmentConfig = Field(default_factory=list)

@@ -24,9 +24,7 @@ def begun(folder: Path | str, config: Config) -> Run:
 
 def require_same(config: Config, run: Run) -> None:
     """Raises RunError where a run began with another config; the number of epochs aside."""
-    resolved = config.data.model_copy(update={"folder": config.data.folder.resolve()})
-    config = config.model_copy(update={"data": resolved})
-    ours, theirs = (c.model_dump(mode="json", exclude={"training": {"epochs"}}) for c in (config, run.config))
+    ours, theirs = (c.model_dump(mode="json", exclude={"training": {"epochs"}}) for c in (config.absolute, run.config))
     if differing := _differing(ours, theirs):
         raise RunError(
             f"the config differs from the one that {run.folder} began with, in: {', '.join(differing)}.",

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_serializer, model_validator
 
+from boundseg.asked.section import Count, NotNegative, Positive, Section, Share, Side
 from boundseg.constraints import PENALTIES, QUANTITIES, Penalty, Relative, Scale, Voxels, needs, priced
 from boundseg.constraints import descriptor as descriptor_of
 from boundseg.nearest import did_you_mean
-from boundseg.training.config.section import Count, NotNegative, Positive, Section, Share, Side
 
 
 class AskedConfig(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -10,15 +10,20 @@ from pydantic import BaseModel
 
 from boundseg.errors import Problem
 from boundseg.nearest import did_you_mean
-from boundseg.training.config.method import METHODS
 
 
-def problem(detail: Any, where: str, root: type[BaseModel]) -> Problem:
+def problem(detail: Any, where: str, root: type[BaseModel], kinds: Collection[str] = ()) -> Problem:
+    """One of pydantic's errors.
+
+    Args:
+        detail: As pydantic lists it.
+        where: The file.
+        root: What was read.
+        kinds: Names of kinds of ``method``, which pydantic puts into the location.
+    """
     location: tuple[str | int, ...] = detail["loc"]
     # pydantic names the kind of method as if it were a key
-    path = ".".join(
-        str(step) for i, step in enumerate(location) if not (step in METHODS and location[:i] == ("method",))
-    )
+    path = ".".join(str(step) for i, step in enumerate(location) if not (step in kinds and location[:i] == ("method",)))
     if detail["type"] == "extra_forbidden":
         known = [field.alias or name for name, field in _section_at(location[:-1], root).model_fields.items()]
         near = did_you_mean(str(location[-1]), known)

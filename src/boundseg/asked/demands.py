@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from boundseg.asked.constraints import AskedConfig, BoundsConfig, BoxConfig, ConstraintConfig, SizeConfig
 from boundseg.constraints import (
     QUANTITIES,
     BoxSize,
@@ -25,8 +26,6 @@ from boundseg.data.dataset import Dataset
 from boundseg.data.priors import Facts, Prior
 from boundseg.errors import ConfigError, PriorsError
 from boundseg.nearest import did_you_mean
-from boundseg.training.config import SupervisionConfig
-from boundseg.training.config.constraints import AskedConfig, BoundsConfig, BoxConfig, SizeConfig
 
 Side = float | Float[np.ndarray, " components"]
 Pair = tuple[Side, Side]
@@ -114,22 +113,29 @@ def _require_slices(case: str, known: Iterable[int | None], slices: int) -> None
             )
 
 
-def demands(entry: SupervisionConfig, dataset: Dataset) -> list[Demand]:
-    """What an entry of the config asks, one demand for each unit and scope in which something is known.
+def demands(
+    constraints: Sequence[ConstraintConfig], dataset: Dataset, key: str = "supervision.constraints"
+) -> list[Demand]:
+    """What constraints of a config ask, one demand for each unit and scope in which something is known.
+
+    Args:
+        constraints: As they were read.
+        dataset: Whose classes they name.
+        key: Under which they stand in the file, for messages.
 
     Raises:
         InputError: An unknown class or set, or a priors.csv that cannot be read.
     """
     found: list[Demand] = []
-    for constraint in entry.constraints:
+    for constraint in constraints:
         asked = constraint.asked
-        where = f"supervision.constraints.{asked.family}"
+        where = f"{key}.{asked.family}"
         try:
             regions = dataset.regions(asked.class_)
         except KeyError as error:
             raise ConfigError(str(error.args[0]), f"{where}.class") from None
         if isinstance(asked, BoxConfig):
-            found += _of_boxes(asked, regions, dataset)
+            found += _of_boxes(asked, regions, dataset, where)
             continue
         for facts, elsewhere in _facts(asked, dataset):
             scope: Scope = "volume" if facts.of_volume else "slice"
@@ -181,7 +187,7 @@ def _require_channel(asked: BoundsConfig, dataset: Dataset, where: str) -> None:
         )
 
 
-def _of_boxes(asked: BoxConfig, regions: tuple[tuple[int, ...], ...], dataset: Dataset) -> list[Demand]:
+def _of_boxes(asked: BoxConfig, regions: tuple[tuple[int, ...], ...], dataset: Dataset, where: str) -> list[Demand]:
     """Three demands at most: bands are crossed, nothing is outside, the inside is filled to a share."""
     boxes = _boxes(asked, dataset)
     known = {(case, index): box for case, of_case in boxes.of.items() for index, box in of_case.items()}
@@ -195,7 +201,7 @@ def _of_boxes(asked: BoxConfig, regions: tuple[tuple[int, ...], ...], dataset: D
         try:
             constraint = _constraint(asked, name, measured, regions, "slice")
         except ValueError as error:
-            raise ConfigError(f"{error}.", "supervision.constraints.box") from None
+            raise ConfigError(f"{error}.", where) from None
         return Demand(
             constraint, of_case, sources=boxes.sources, components=components, boxes=boxes, warm_up=asked.warm_up
         )

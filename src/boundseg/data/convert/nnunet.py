@@ -1,0 +1,224 @@
+"""A dataset folder as nnU-Net v2 wants it: one label set in ``labelsTr``, and nnU-Net's splits in and out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boundseg.data import atomic, dataset, volume_io
+from boundseg.data.convert.staging import whole_folder
+from boundseg.data.dataset import Dataset, Splits
+from boundseg.errors import DatasetError
+
+SPLITS_FINAL = "splits_final.json"
+FOLDER_NAME = re.compile(r"Dataset\d{3}_\w[\w-]*")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        train: Cases that train.
+        held_out: Cases of ``imagesTr`` that are held out.
+        test: Cases of ``imagesTs``.
+        unlabelled: Of the first two, those of which the set has no labels: ignore everywhere.
+    """
+
+    train: list[str]
+    held_out: list[str]
+    test: list[str]
+    unlabelled: list[str]
+
+
+def convert_nnunet(
+    source: Dataset,
+    destination: Path,
+    labels: str,
+    held_out_labels: str | None = None,
+    report: Callable[[str], None] = lambda case: None,
+) -> Written:
+    """Writes a folder for ``nnUNet_raw``: the chosen labels as ``labelsTr``, test patients in ``imagesTs``.
+
+    Volumes are hard links where the file system has them, and copies elsewhere. ``splits.json``, ``priors.csv`` and
+    every ``boundseg*.yaml`` lie beside ``dataset.json``; ``splits_final.json`` says who trains and who is held out.
+
+    Args:
+        source: The dataset; nothing in it changes.
+        destination: ``DatasetNNN_NAME``, which is there whole or not at all.
+        labels: ``full``, or the name of a weak set. A case that the set does not have is ignore everywhere, for it may
+            be taught by its bounds alone.
+        held_out_labels: Of the cases that are held out, by which nnU-Net judges itself; left out, the same.
+        report: Told of each case.
+
+    Raises:
+        DatasetError: A name that nnU-Net does not take, a folder that is not empty, an unknown label set, no case that
+            trains.
+        VolumeError: A label map that does not fit its image.
+    """
+    if not FOLDER_NAME.fullmatch(destination.name):
+        raise DatasetError(
+            f"{destination.name!r} is no name of nnU-Net's.",
+            remedy="Call it Dataset, three digits, _ and a name: Dataset027_ACDC.",
+        )
+    known = ["full", *source.label_sets]
+    for name in [labels, *([held_out_labels] if held_out_labels else [])]:
+        if name not in known:
+            raise DatasetError(
+                f"there is no label set {name!r}.", str(source.folder), f"The sets are: {', '.join(known)}."
+            )
+    sides = {name: source.cases_of(name) for name in ("train", "validation", "test")}
+    if not sides["train"]:
+        raise DatasetError("nobody trains.", str(source.folder / "splits.json"), "Fill its list train.")
+    written = Written(sides["train"], sides["validation"], sides["test"], [])
+    with whole_folder(destination) as folder:
+        for case in [*written.train, *written.held_out]:
+            _images(source, case, folder / "imagesTr")
+            chosen = held_out_labels if held_out_labels and case in written.held_out else labels
+            if not _labels(source, case, chosen, folder / "labelsTr"):
+                written.unlabelled.append(case)
+            report(case)
+        for case in written.test:
+            _images(source, case, folder / "imagesTs")
+            if source.label_path(case).is_file():
+                link(source.label_path(case), folder / "labelsTs")
+            report(case)
+        _describe(source, folder, len(written.train) + len(written.held_out))
+        for path in (
+            source.folder / "splits.json",
+            source.folder / "priors.csv",
+            *source.folder.glob("boundseg*.yaml"),
+        ):
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
+        write_splits_final(folder / SPLITS_FINAL, [(written.train, written.held_out)])
+    return written
+
+
+def write_splits_final(path: Path, folds: Sequence[tuple[Sequence[str], Sequence[str]]]) -> None:
+    """Writes nnU-Net's ``splits_final.json``: for each fold who trains and who is held out."""
+    content = [{"train": sorted(train), "val": sorted(held_out)} for train, held_out in folds]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_splits_final(path: Path, fold: int = 0) -> tuple[list[str], list[str]]:
+    """Who trains and who is held out in a fold of nnU-Net's ``splits_final.json``.
+
+    Raises:
+        DatasetError: The file is missing, is none of nnU-Net's, or has no such fold.
+    """
+    if not path.is_file():
+        raise DatasetError(
+            f"{path.name} is not there.",
+            str(path.parent),
+            "nnU-Net writes it when it first trains, into nnUNet_preprocessed.",
+        )
+    try:
+        folds: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path.name} is not valid JSON: {error}", str(path.parent), "Mend it.") from error
+    well_formed = isinstance(folds, list) and all(
+        isinstance(of_fold, dict) and all(isinstance(of_fold.get(side), list) for side in ("train", "val"))
+        for of_fold in folds
+    )
+    if not well_formed:
+        raise DatasetError(
+            f"{path.name} is not of nnU-Net's form.",
+            str(path.parent),
+            'It reads [{"train": ["case1"], "val": ["case2"]}, …].',
+        )
+    if not 0 <= fold < len(folds):
+        raise DatasetError(f"there is no fold {fold}.", str(path), f"It has {len(folds)}, counted from 0.")
+    return folds[fold]["train"], folds[fold]["val"]
+
+
+def splits_from_nnunet(source: Dataset, path: Path, fold: int = 0) -> Splits:
+    """Takes train and validation from a fold of nnU-Net's, and writes them into the dataset's ``splits.json``.
+
+    Patients, named lists and test stay as they are.
+
+    Raises:
+        DatasetError: See :func:`read_splits_final`; cases that the dataset does not have; a patient on two sides.
+    """
+    train, held_out = read_splits_final(path, fold)
+    strangers = sorted(set(train + held_out) - set(source.training_cases))
+    if strangers:
+        raise DatasetError(
+            f"{strangers[0]!r} and {len(strangers) - 1} more are no cases of {source.folder}/imagesTr."
+            if len(strangers) > 1
+            else f"{strangers[0]!r} is no case of {source.folder}/imagesTr.",
+            str(path),
+            "It is that of another dataset, or cases were renamed.",
+        )
+    splits = source.splits
+    test = [] if not (source.folder / "splits.json").is_file() else splits.lists.get("test", [])
+    test = test or [splits.patient_of(case) for case in source.cases if case not in source.training_cases]
+    sides = {"train": train, "validation": held_out, "test": [c for name in test for c in splits.cases(name)]}
+    where = {case: side for side, cases in sides.items() for case in cases}
+    found: dict[str, list[str]] = {side: [] for side in sides}
+    for patient, cases in splits.patients.items():
+        of_patient = {where[case] for case in cases if case in where}
+        if len(of_patient) > 1:
+            raise DatasetError(
+                f"{patient} is on two sides: {' and '.join(sorted(of_patient))}.",
+                str(path),
+                "Split by patients, and plan nnU-Net's folds so: boundseg convert nnunet writes such a file.",
+            )
+        for side in of_patient:
+            part = [case for case in cases if case in where]
+            found[side] += [patient] if len(part) == len(cases) else part
+    new = Splits(splits.patients, splits.lists | found)
+    dataset.write_splits(source.folder, new)
+    return new
+
+
+def link(source: Path, folder: Path) -> None:
+    """A hard link in a folder, or a copy where the file system has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, folder / source.name)
+    except OSError:
+        shutil.copyfile(source, folder / source.name)
+
+
+def _images(source: Dataset, case: str, folder: Path) -> None:
+    for path in source.image_paths(case):
+        if not path.is_file():
+            raise DatasetError(f"{path.name} is not there.", str(path.parent), "boundseg check lists all such files.")
+        link(path, folder)
+
+
+def _labels(source: Dataset, case: str, name: str, folder: Path) -> bool:
+    """Whether the set has labels of the case; where not, they are ignore everywhere."""
+    path, image = source.label_path(case, name), volume_io.read(source.image_paths(case)[0])
+    if path.is_file():
+        source.read_label_file(path, image)  # values and grid, which nnU-Net would only complain about later
+        link(path, folder)
+        return True
+    folder.mkdir(parents=True, exist_ok=True)
+    nothing = np.full(image.array.shape, source.ignore, np.uint8)
+    volume_io.write(folder / f"{case}{source.file_ending}", nothing, image)
+    return False
+
+
+def _describe(source: Dataset, folder: Path, cases: int) -> None:
+    content = json.loads((source.folder / "dataset.json").read_text(encoding="utf-8"))
+    # nnU-Net wants the ignore label right behind the last class, and boundseg allows a gap
+    labels = {**source.labels, "ignore": source.ignore}
+    if source.ignore != len(source.labels):
+        raise DatasetError(
+            f"ignore = {source.ignore} does not follow the last class, {len(source.labels) - 1}, as nnU-Net wants it.",
+            str(source.folder / "dataset.json"),
+            f"Write {len(source.labels)}, there and in the label maps.",
+        )
+    content |= {"labels": labels, "numTraining": cases, "slice_axis": source.slice_axis}
+    atomic.write_text(folder / "dataset.json", json.dumps(content, indent=2) + "\n")

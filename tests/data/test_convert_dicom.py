@@ -1,0 +1,136 @@
+"""DICOM series to volumes: files written tag by tag with pydicom; the standard's own formula says where voxels lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from boundseg.data.dataset import Dataset
+from tests.cli.cases import Result, ok, refused
+from tests.conftest import CommandLine
+
+pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("SimpleITK")
+SHAPE = (5, 7, 4)  # rows, columns, slices
+SPACING_MM = (1.25, 0.75)  # of rows, of columns
+STEP_MM = 3.0
+# a tilted scan; first the direction of a row, then that of a column
+ROW = np.array([np.cos(0.2), np.sin(0.2), 0.0])
+COLUMN = np.array([-np.sin(0.2) * np.cos(0.3), np.cos(0.2) * np.cos(0.3), np.sin(0.3)])
+ORIGIN = np.array([-40.0, 25.5, 10.0])
+
+
+def voxels(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 3000, SHAPE).astype(np.uint16)
+
+
+def position(index: int) -> np.ndarray:
+    return ORIGIN + index * STEP_MM * np.cross(ROW, COLUMN)
+
+
+def scan(folder: Path, number: int = 1, description: str = "cine", seed: int = 0, skip: tuple[int, ...] = ()) -> str:
+    """Writes a series whose file names say nothing of the order; returns its UID."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    folder.mkdir(parents=True, exist_ok=True)
+    uid, study = generate_uid(), generate_uid()
+    array = voxels(seed)
+    for index in range(SHAPE[2]):
+        if index in skip:
+            continue
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        path = folder / f"{(index * 3 + 1) % 7}_{number}.dcm"
+        file = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+        file.SOPClassUID, file.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        file.StudyInstanceUID, file.SeriesInstanceUID, file.FrameOfReferenceUID = study, uid, study
+        file.PatientID, file.Modality, file.SeriesNumber, file.SeriesDescription = "x", "CT", number, description
+        file.InstanceNumber = index + 1
+        file.ImagePositionPatient = [f"{value:.6f}" for value in position(index)]
+        file.ImageOrientationPatient = [f"{value:.9f}" for value in (*ROW, *COLUMN)]
+        file.PixelSpacing, file.SliceThickness = list(SPACING_MM), STEP_MM
+        file.Rows, file.Columns = SHAPE[:2]
+        file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
+        file.BitsAllocated = file.BitsStored = 16
+        file.HighBit, file.PixelRepresentation = 15, 0
+        file.RescaleSlope, file.RescaleIntercept = 1, -1024
+        file.PixelData = np.ascontiguousarray(array[..., index]).tobytes()
+        file.save_as(path, enforce_file_format=True)
+    return str(uid)
+
+
+def test_voxels_and_affine_are_those_that_the_standard_gives(tmp_path: Path, command_line: CommandLine) -> None:
+    """Part 3, C.7.6.2.1.1: position plus column index times spacing along a row, and so on; LPS+ to RAS+."""
+    scan(tmp_path / "in" / "heart")
+    out = ok(Result(*command_line("convert", "dicom", tmp_path / "in", tmp_path / "out", "--map", "1=LV"))).out
+    assert "1 cases (train 1, validation 0, test 0), classes LV" in out
+    image = nib.load(tmp_path / "out" / "imagesTr" / "heart_0000.nii.gz")
+    stored = np.asarray(image.dataobj)
+    assert image.shape == (SHAPE[1], SHAPE[0], SHAPE[2])
+    expected = voxels()
+    for row, column, index in np.ndindex(SHAPE):
+        lps = position(index) + column * SPACING_MM[1] * ROW + row * SPACING_MM[0] * COLUMN
+        ras = lps * (-1, -1, 1)
+        voxel = np.linalg.inv(image.affine) @ (*ras, 1)
+        assert np.abs(voxel - voxel.round()).max() < 1e-3
+        assert stored[tuple(voxel[:3].round().astype(int))] == int(expected[row, column, index]) - 1024
+    dataset = Dataset.open(tmp_path / "out")
+    assert (dataset.channels, dataset.labels) == (("CT",), {"background": 0, "LV": 1})
+
+
+def test_of_several_series_one_is_named(tmp_path: Path, command_line: CommandLine) -> None:
+    first = scan(tmp_path / "in", 1, "localiser")
+    second = scan(tmp_path / "in", 2, "cine", seed=1)
+    command = ("convert", "dicom", tmp_path / "in", tmp_path / "out")
+    refused(
+        Result(*command_line(*command)),
+        "in holds 2 series:",
+        f"1 'localiser' (CT, 4 files, {first})",
+        second,
+        "--series 1",
+    )
+    refused(Result(*command_line(*command, "--series", "3")), "in holds no series '3', but: 1 'localiser'")
+    assert not (tmp_path / "out").exists()
+    for out, name in enumerate(("2", "cine", second)):
+        assert "classes none yet" in ok(Result(*command_line(*command[:3], tmp_path / str(out), "--series", name))).out
+        stored = np.asarray(nib.load(tmp_path / str(out) / "imagesTr" / "in_0000.nii.gz").dataobj)
+        assert np.array_equal(np.sort(stored.ravel()), np.sort(voxels(1).ravel().astype(int)) - 1024)
+
+
+@pytest.mark.parametrize(
+    ("damage", "fact"),
+    [
+        ("missing", "slices are 3 mm apart, and 6 mm behind slice"),
+        ("times", "5 slices lie at 4 places (time points, or echoes)."),
+        ("turned", "its slices are not parallel"),
+        ("nowhere", "do not say where their slices lie"),
+        ("tilted", "a tilted gantry"),
+        ("empty", "holds no DICOM series"),
+    ],
+)
+def test_what_is_no_stack_is_refused(tmp_path: Path, command_line: CommandLine, damage: str, fact: str) -> None:
+    folder = tmp_path / "in"
+    scan(folder, skip=(2,) if damage == "missing" else ())
+    paths = sorted(folder.iterdir())
+    for number, path in enumerate(paths):
+        file = pydicom.dcmread(path)
+        if damage == "times" and number == 0:
+            file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+            file.save_as(folder / "again.dcm")
+        elif damage == "turned" and number == 0:
+            file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        elif damage == "nowhere":
+            del file.ImagePositionPatient
+        elif damage == "tilted":
+            moved = np.array(file.ImagePositionPatient, float) + 0.5 * file.InstanceNumber * COLUMN
+            file.ImagePositionPatient = [f"{value:.6f}" for value in moved]
+        file.save_as(path)
+        if damage == "empty":
+            path.write_text("notes")
+    refused(Result(*command_line("convert", "dicom", folder, tmp_path / "out")), fact)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,121 @@
+"""A dataset folder for nnU-Net, and nnU-Net's splits in and out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from boundseg.data.convert.nnunet import convert_nnunet, read_splits_final, splits_from_nnunet
+from boundseg.data.dataset import Dataset
+from boundseg.errors import DatasetError
+from tests.conftest import IGNORE, CommandLine
+
+
+def test_the_chosen_labels_lie_where_nnunet_looks(tiny_dataset: Path, tmp_path: Path) -> None:
+    source, folder = Dataset.open(tiny_dataset), tmp_path / "Dataset027_HEARTS"
+    missing = tiny_dataset / "labelsTr_seeds" / "patient1_frame01.nii.gz"
+    missing.unlink()
+    (tiny_dataset / "boundseg.yaml").write_text("constraints: []\n")
+    written = convert_nnunet(source, folder, "seeds", "full")
+    assert written.unlabelled == ["patient1_frame01"]
+    found = Dataset.open(folder)
+    assert found.training_cases == tuple(sorted(written.train + written.held_out)) == source.training_cases
+    assert set(found.cases) - set(found.training_cases) == set(written.test)
+    assert found.ignore == IGNORE == json.loads((folder / "dataset.json").read_text())["labels"]["ignore"]
+    same = {"patient2_frame01": "seeds", "patient4_frame01": "full"}  # of those that train, of those that are held out
+    for case, name in same.items():
+        labels, image = nib.load(found.label_path(case)), nib.load(source.image_paths(case)[0])
+        assert np.array_equal(labels.dataobj, nib.load(source.label_path(case, name)).dataobj)
+        assert np.allclose(labels.affine, image.affine)
+    nothing = nib.load(found.label_path("patient1_frame01"))
+    assert np.unique(nothing.dataobj).tolist() == [IGNORE]
+    assert nothing.shape == nib.load(source.image_paths("patient1_frame01")[0]).shape
+    assert read_splits_final(folder / "splits_final.json") == (sorted(written.train), sorted(written.held_out))
+    for name in ("priors.csv", "splits.json", "boundseg.yaml"):
+        assert (folder / name).read_bytes() == (tiny_dataset / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "told"),
+    [
+        ("HEARTS", "seeds", r"'HEARTS' is no name of nnU-Net's[\s\S]*Dataset027_ACDC"),
+        ("Dataset027_HEARTS", "seed", r"no label set 'seed'[\s\S]*full, seeds"),
+        ("Dataset001_THERE", "seeds", "exists and is not empty"),
+    ],
+)
+def test_what_cannot_be_written_is_said_and_leaves_nothing(
+    tiny_dataset: Path, tmp_path: Path, name: str, labels: str, told: str
+) -> None:
+    there = tmp_path / "Dataset001_THERE" / "file"
+    there.parent.mkdir()
+    there.touch()
+    with pytest.raises(DatasetError, match=told):
+        convert_nnunet(Dataset.open(tiny_dataset), tmp_path / name, labels)
+    assert {path.name for path in tmp_path.iterdir()} == {"hearts", "Dataset001_THERE"}
+
+
+def test_a_fold_of_nnunet_becomes_train_and_validation(tiny_dataset: Path, tmp_path: Path) -> None:
+    source, path = Dataset.open(tiny_dataset), tmp_path / "splits_final.json"
+    of = source.splits.patients
+    folds = [
+        {"train": [*of["patient2"], *of["patient3"], *of["patient4"]], "val": of["patient1"]},
+        {"train": of["patient2"], "val": of["patient1"][:1]},
+    ]
+    path.write_text(json.dumps(folds))
+    splits_from_nnunet(source, path)
+    lists = Dataset.open(tiny_dataset).splits.lists
+    assert lists["train"] == ["patient2", "patient3", "patient4"]
+    assert lists["validation"] == ["patient1"]
+    assert lists["test"] == ["patient5"]
+    assert lists["few"] == ["patient1"], "other lists stay"
+    splits_from_nnunet(source, path, 1)
+    assert Dataset.open(tiny_dataset).splits.lists["validation"] == ["patient1_frame01"]
+
+
+def test_splits_that_do_not_fit_change_nothing(tiny_dataset: Path, tmp_path: Path) -> None:
+    source, path = Dataset.open(tiny_dataset), tmp_path / "splits_final.json"
+    before = (tiny_dataset / "splits.json").read_bytes()
+    a, b = source.splits.patients["patient1"]
+    for content, told in (
+        ([{"train": [a], "val": [b]}], "patient1 is on two sides: train and validation"),
+        ([{"train": ["stranger"], "val": []}], "'stranger' is no case of"),
+        ([{"train": [a]}], "is not of nnU-Net's form"),
+        ([], "there is no fold 0"),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(DatasetError, match=told):
+            splits_from_nnunet(source, path)
+    path.write_text("{")
+    with pytest.raises(DatasetError, match="not valid JSON"):
+        splits_from_nnunet(source, path)
+    with pytest.raises(DatasetError, match=r"splits_final.json is not there[\s\S]*nnUNet_preprocessed"):
+        splits_from_nnunet(source, tmp_path / "nowhere" / "splits_final.json")
+    assert (tiny_dataset / "splits.json").read_bytes() == before
+
+
+def test_the_verbs(
+    tiny_dataset: Path, tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "Dataset027_HEARTS"
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    code, told, _ = command_line("convert", "nnunet", tiny_dataset, folder, "--labels", "seeds")
+    assert code == 0
+    assert "6 cases train, 2 are held out, 2 test" in told.replace("\n", "")
+    splits = tmp_path / "preprocessed" / folder.name / "splits_final.json"
+    assert splits.read_bytes() == (folder / "splits_final.json").read_bytes()
+    code, told, _ = command_line("convert", "nnunet-splits", splits, tiny_dataset, "--fold", 0)
+    assert code == 0
+    assert "train 6, validation 2, test 2" in told.replace("\n", " ")
+    for arguments, remedy in (
+        (("nnunet", tiny_dataset, tmp_path / "Dataset028_X"), "Add --labels"),
+        (("nnunet", tiny_dataset, tmp_path / "Dataset028_X", "--labels", "seeds", "--seed", 1), "Leave them out"),
+        (("acdc", tiny_dataset, tmp_path / "X", "--labels", "seeds"), "takes no --labels"),
+        (("labels", tiny_dataset, tmp_path / "X", "--fold", 1), "takes no --fold"),
+    ):
+        code, _, told = command_line("convert", *arguments)
+        assert code == 2
+        assert remedy in told

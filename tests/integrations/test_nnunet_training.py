@@ -1,0 +1,237 @@
+"""The real nnU-Net on small volumes: plan, preprocess, train, resume, predict, in 2D and 3D."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from boundseg.data.convert.nnunet import convert_nnunet, write_splits_final
+from boundseg.data.dataset import Dataset
+from boundseg.errors import ConfigError
+from tests.conftest import fill
+from tests.integrations import nnunet_cases as cases
+
+if TYPE_CHECKING:
+    from boundseg.integrations.nnunet.patch import Patch
+
+pytest.importorskip("nnunetv2", reason="pip install 'boundseg[nnunet]'")
+pytestmark = pytest.mark.filterwarnings("ignore")  # nnU-Net's own
+
+BOUNDS = """
+constraints:
+  - size: {class: LV, set: individual, penalty: log_hinge, weight: 0.1, warm_up: 2}
+  - size: {class: LV+Myo, between: [0, 4000], per: volume, unit: px}
+"""
+SHORT = "epochs: 2\niterations: 2\nvalidation_iterations: 1\n"
+SHAPES = {
+    "2d": {"patch_size": [32, 32], "batch_size": 4},
+    "3d_fullres": {"patch_size": [8, 32, 32], "batch_size": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Planned and preprocessed, with nnU-Net's variables set."""
+    root = tmp_path_factory.mktemp("nnunet")
+    fill(root / "hearts", patients={"train": 2, "validation": 1, "test": 1}, frames=("frame01",))
+    with pytest.MonkeyPatch.context() as patch:
+        cases.enter(patch, root)
+        written = convert_nnunet(Dataset.open(root / "hearts"), root / "raw" / cases.NAME, "seeds")
+        splits = root / "preprocessed" / cases.NAME / "splits_final.json"
+        write_splits_final(splits, [(written.train, written.held_out)])
+        cases.ask(root, BOUNDS + SHORT)
+        cases.ask(root, "constraints: []\n" + SHORT, "nothing")
+        cases.plan(root, SHAPES)
+        import sys
+
+        from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+        patch.setattr(sys.modules[nnUNetTrainer.__module__], "default_num_processes", 1)
+        yield root
+
+
+def test_trains_resumes_and_predicts_with_the_commands_of_nnunet(
+    planned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from boundseg.integrations.nnunet import entry
+    from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
+
+    monkeypatch.setattr("multiprocessing.cpu_count", lambda: 1)  # torch's threads
+    common = [str(cases.NUMBER), "2d", "0", "-device", "cpu"]
+    stopped = nnUNetTrainerBoundseg.on_epoch_end
+
+    def stop(self: nnUNetTrainerBoundseg) -> None:
+        self.save_every = 1
+        stopped(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nnUNetTrainerBoundseg, "on_epoch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            entry.train(common)
+    folder = cases.fold(planned, "nnUNetTrainerBoundseg", "2d")
+    assert (folder / "checkpoint_latest.pth").is_file()
+    entry.train([*common, "--c"])
+    log = "\n".join(path.read_text() for path in sorted(folder.glob("training_log_*.txt")))
+    assert re.findall(r"Epoch (\d)\s*$", log, flags=re.M) == ["0", "1"]
+    assert re.search(r"train size LV individual per slice in px: [\d.]+% of \d+ bounds kept, mean penalty", log)
+    assert re.search(r"val size LV\+Myo everywhere per volume in px", log)
+    assert "A patch of 32x32 holds a whole slice of 2 of 2 training cases" in log
+    assert "A patch of 32x32 holds a whole volume of 0 of 2 training cases" in log
+    rows = (folder / "validation" / "bounds.csv").read_text().splitlines()
+    assert rows[0] == "case,slice,constraint,value,lower,upper,kept"
+    assert len(rows) == 1 + 5 + 1
+    assert (folder / "boundseg.yaml").read_text() == BOUNDS + SHORT
+    raw, predictions = planned / "raw" / cases.NAME, planned / "predictions"
+    where = ["-i", str(raw / "imagesTs"), "-o", str(predictions), "-d", str(cases.NUMBER), "-c", "2d", "-f", "0"]
+    entry.predict([*where, "-device", "cpu", "-npp", "0", "-nps", "0"])
+    (test,) = (raw / "imagesTs").iterdir()
+    image = nib.load(test)
+    found = nib.load(predictions / test.name.replace("_0000", ""))
+    assert found.shape == image.shape
+    assert np.allclose(found.affine, image.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_without_bounds_the_loss_is_that_of_nnunet_and_with_them_it_is_more(planned: Path, configuration: str) -> None:
+    from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    from boundseg.integrations.nnunet.trainer import named
+
+    found, gradients = {}, {}
+    for name in ("nnUNetTrainer", "nnUNetTrainerBoundseg_nothing", "nnUNetTrainerBoundseg"):
+        training = cases.trainer_of(nnUNetTrainer if name == "nnUNetTrainer" else named(name), planned, configuration)
+        torch.manual_seed(0)
+        training.initialize()
+        training.set_deep_supervision_enabled(True)
+        if name == "nnUNetTrainer":
+            np.random.seed(0)
+            batch = next(training.get_dataloaders()[0])
+        if name == "nnUNetTrainerBoundseg_nothing":
+            assert type(training.get_dataloaders()[0].data_loader) is nnUNetDataLoader
+        if name == "nnUNetTrainerBoundseg":
+            training.loss.patches = next(training.get_dataloaders()[0])["patches"]
+        logits = training.network(batch["data"])
+        loss = training.loss(logits, batch["target"])
+        loss.backward()
+        found[name] = float(loss)
+        gradients[name] = next(training.network.parameters()).grad
+    assert found["nnUNetTrainerBoundseg_nothing"] == found["nnUNetTrainer"]
+    assert torch.equal(gradients["nnUNetTrainerBoundseg_nothing"], gradients["nnUNetTrainer"])
+    assert found["nnUNetTrainerBoundseg"] > found["nnUNetTrainer"] + 1e-3, "an untrained network keeps no bounds"
+    assert not torch.equal(gradients["nnUNetTrainerBoundseg"], gradients["nnUNetTrainer"])
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_where_all_is_seen_too_little_costs_and_the_reference_costs_nothing(planned: Path, configuration: str) -> None:
+    from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
+
+    training = cases.trainer_of(nnUNetTrainerBoundseg, planned, configuration)
+    training.initialize()
+    _, held_out = training.get_dataloaders()  # not augmented
+    batch = next(held_out)
+    training.loss.patches = batch["patches"]
+    empty = torch.zeros(len(batch["data"]), 3, *batch["data"].shape[2:])
+    empty[:, 0] = 20
+    training.loss.penalty(empty)
+    known, kept, cost = training.loss.read()["size LV individual per slice in px"]
+    shown = [index for patch in batch["patches"] for index in patch.slices if index >= 0]
+    with_heart = sum(index < 4 for index in shown)  # the last slice holds none
+    assert known == len(shown)
+    assert kept * known == len(shown) - with_heart
+    assert (cost > 0) == (with_heart > 0)
+    masks = np.stack([_mask_of(planned, patch) for patch in batch["patches"]])
+    reference = torch.nn.functional.one_hot(torch.from_numpy(masks).long(), 3).movedim(-1, 1).float() * 40
+    training.loss.penalty(reference)
+    _, kept, _ = training.loss.read()["size LV individual per slice in px"]
+    assert kept == 1
+
+
+def _mask_of(planned: Path, patch: Patch) -> np.ndarray:
+    """The full mask at the place of a patch that nobody has augmented; nnU-Net resamples it by a voxel at most."""
+    full = nib.load(planned / "hearts" / "labelsTr" / f"{patch.case}.nii.gz").get_fdata()
+    network = full.transpose(2, 1, 0)
+    size = (8, 32, 32) if len(patch.slices) > 1 else (1, 32, 32)
+    first = np.rint(patch.affine[::-1][:, 3]).astype(int)
+    found = np.zeros(size, int)
+    for index in np.ndindex(size):
+        place = np.add(first, index)
+        if (place >= 0).all() and (place < network.shape).all():
+            found[index] = network[tuple(place)]
+    return found[0] if size[0] == 1 else found
+
+
+def test_a_step_towards_the_bounds_in_3d(planned: Path) -> None:
+    from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
+
+    training = cases.trainer_of(nnUNetTrainerBoundseg, planned, "3d_fullres")
+    torch.manual_seed(0)
+    training.on_train_start()
+    training.on_train_epoch_start()
+    assert training.loss.strength == {
+        "size LV individual per slice in px": 0.0,
+        "size LV+Myo everywhere per volume in px": 1.0,
+    }
+    batch = next(training.dataloader_train)
+    for patch in batch["patches"]:
+        assert set(patch.slices) == {-1, 0, 1, 2, 3, 4}
+    training.train_step(batch)
+    known, _, cost = training.loss.read()["size LV individual per slice in px"]
+    assert known == 2 * 5
+    assert cost > 0
+
+
+def test_a_trainer_is_found_as_nnunet_looks_it_up(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    from boundseg.integrations.nnunet.entry import FOLDER
+    from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
+
+    def look_up(name: str) -> type | None:
+        folder = str(FOLDER)
+        found: type | None = recursive_find_python_class(
+            folder, name, None, base_folder=folder, cleanup_imports_from_base_folder=True
+        )
+        return found
+
+    assert look_up("nnUNetTrainerBoundseg") is nnUNetTrainerBoundseg
+    other = look_up("nnUNetTrainerBoundseg_nothing")
+    assert other is not None
+    assert other.__name__ == "nnUNetTrainerBoundseg_nothing"
+    assert issubclass(other, nnUNetTrainerBoundseg)
+    assert look_up("nnUNetTrainerOfSomebody") is None
+
+
+def test_bounds_of_slices_that_nnunet_does_not_see_are_refused(planned: Path) -> None:
+    from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
+
+    training = cases.trainer_of(nnUNetTrainerBoundseg, planned, "2d")
+    training.dataset_json["slice_axis"] = 0
+    with pytest.raises(ConfigError, match=r"slices along axis 0, and in the configuration 2d[\s\S]*Set slice_axis"):
+        training.on_train_start()
+
+
+def test_a_dataset_without_an_ignore_label_is_refused_by_the_command(
+    planned: Path, command_line: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = planned / "preprocessed" / cases.NAME / "dataset.json"
+    before = path.read_text()
+    description = json.loads(before)
+    del description["labels"]["ignore"]
+    path.write_text(json.dumps(description))
+    try:
+        code, _, told = command_line("nnunet", "train", cases.NUMBER, "2d", "0", "-device", "cpu")  # type: ignore[operator]
+    finally:
+        path.write_text(before)
+    assert code == 2, told
+    assert "dataset.json has no label 'ignore'" in told
+    assert "labels: full" in told
