@@ -189,7 +189,7 @@ def test_configs_on_a_page_parse(page: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_configs_that_made_results_parse(path: Path) -> None:
-    assert Config.load(path).data.folder in (Path("ACDC_LV"), Path("ACDC"))
+    assert str(Config.load(path).data.folder) in ("ACDC_LV", "ACDC", "VERTEBRAE", "PROSTATE")
     assert path.read_text().startswith("# "), "a config opens with its claim"
 
 

@@ -63,15 +63,15 @@ def test_clicks_keys_and_addresses_lead_to_slices(browser: Any, runs: list[Path]
     visit = Visit(browser, report([odd, runs[1]], tmp_path / "page.html"))
     page = visit.page
     visit.shows(CASE, 2)
-    assert visit.label() == f"{CASE}, slice 2, with reference, a<b>&'c, partial"
+    assert visit.label() == f"{CASE}, slice 2, with weak labels: seeds, reference, a<b>&'c, partial"
     before = visit.pixels()
 
     page.locator("#viewer [data-part=stage]").click()
     page.keyboard.press("2")
-    visit.names("with a<b>&'c, partial")
+    visit.names("with weak labels: seeds, a<b>&'c, partial")
     assert visit.pixels() != before
     page.keyboard.press("2")
-    visit.names("with reference, a<b>&'c, partial")
+    visit.names("with weak labels: seeds, reference, a<b>&'c, partial")
     assert visit.pixels() == before
 
     page.keyboard.press("ArrowUp")
@@ -97,8 +97,7 @@ def test_clicks_keys_and_addresses_lead_to_slices(browser: Any, runs: list[Path]
     box = page.locator("#bounds svg a").first.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_function("location.hash.startsWith('#case=') && document.activeElement.dataset.part === 'stage'")
-    visit.names("with reference, a<b>&'c")
-    # a weak label is there for those who taught
+    visit.names("with weak labels: seeds, reference, a<b>&'c")
     page.locator("#viewer select").select_option("patient1_frame01")
     visit.names("with weak labels: seeds, reference")
     visit.close()
