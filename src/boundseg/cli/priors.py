@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -127,6 +127,13 @@ def priors(
     named, regions = named_cases(opened, cases), list(classes or opened.classes)
     grid = grid_of(size, fit)
     path = dataset / "priors.csv"
+    measured: dict[str, Any] = {
+        "quantity": quantity,
+        "margin": margin,
+        "absolute": absolute,
+        "grid": grid,
+        "misjudged": misjudged,
+    }
     derivations: dict[str, Callable[[], list[Prior]]] = {
         "tags": lambda: derive.tags(opened, named, regions, labels, empty),
         "common": lambda: derive.common(
@@ -140,27 +147,9 @@ def priors(
             unit=unit or "mm2",
             grid=grid,
         ),
-        "individual": lambda: derive.individual(
-            opened,
-            named,
-            regions,
-            quantity=quantity,
-            margin=margin,
-            absolute=absolute,
-            unit=unit or first,
-            grid=grid,
-            misjudged=misjudged,
-        ),
+        "individual": lambda: derive.individual(opened, named, regions, unit=unit or first, **measured),
         "volume": lambda: derive.volume(
-            opened,
-            named,
-            regions,
-            quantity=quantity,
-            margin=margin,
-            absolute=absolute,
-            unit=unit or ("mL" if quantity == "size" else first),
-            grid=grid,
-            misjudged=misjudged,
+            opened, named, regions, unit=unit or ("mL" if quantity == "size" else first), **measured
         ),
         "box": lambda: derive.box(opened, named, regions),
     }
