@@ -133,6 +133,7 @@ def test_without_bounds_the_loss_is_that_of_nnunet_and_with_them_it_is_more(plan
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
 def test_where_all_is_seen_too_little_costs_and_the_reference_costs_nothing(planned: Path, configuration: str) -> None:
+    from boundseg.integrations.nnunet.patch import Located
     from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
 
     training = cases.trainer_of(nnUNetTrainerBoundseg, planned, configuration)
@@ -142,7 +143,8 @@ def test_where_all_is_seen_too_little_costs_and_the_reference_costs_nothing(plan
     training.loss.patches = batch["patches"]
     empty = torch.zeros(len(batch["data"]), 3, *batch["data"].shape[2:])
     empty[:, 0] = 20
-    training.loss.penalty(empty)
+    located = Located.of(batch["patches"], empty.shape[2:], 3, empty.device)
+    training.loss.penalty(empty, located)
     known, kept, cost = training.loss.read()["size LV individual per slice in px"]
     shown = [index for patch in batch["patches"] for index in patch.slices if index >= 0]
     with_heart = sum(index < 4 for index in shown)  # the last slice holds none
@@ -151,9 +153,43 @@ def test_where_all_is_seen_too_little_costs_and_the_reference_costs_nothing(plan
     assert (cost > 0) == (with_heart > 0)
     masks = np.stack([_mask_of(planned, patch) for patch in batch["patches"]])
     reference = torch.nn.functional.one_hot(torch.from_numpy(masks).long(), 3).movedim(-1, 1).float() * 40
-    training.loss.penalty(reference)
+    training.loss.penalty(reference, located)
     _, kept, _ = training.loss.read()["size LV individual per slice in px"]
     assert kept == 1
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_padding_is_background_to_nnunet_and_nothing_where_there_are_bounds(planned: Path, configuration: str) -> None:
+    from boundseg.integrations.nnunet.patch import Located
+    from boundseg.integrations.nnunet.trainer import named
+
+    found = {}
+    for name in ("nnUNetTrainerBoundseg_nothing", "nnUNetTrainerBoundseg"):
+        training = cases.trainer_of(named(name), planned, configuration)
+        training.initialize()
+        if name == "nnUNetTrainerBoundseg_nothing":
+            training.loss.patches = None
+        else:
+            batch = next(training.get_dataloaders()[1])
+            training.loss.patches = batch["patches"]
+        found[name] = training
+    target = batch["target"]
+    full = target[0] if isinstance(target, list) else target
+    inside = Located.of(batch["patches"], full.shape[2:], 3, full.device).inside.unsqueeze(1)
+    assert (full[~inside.expand_as(full)] == 0).all(), "nnU-Net's padding"
+    assert (~inside).any()
+    logits = [
+        torch.randn(len(level), 3, *level.shape[2:]) for level in (target if isinstance(target, list) else [target])
+    ]
+    seen = torch.nn.functional.interpolate
+    changed = [torch.where(seen(inside.float(), one.shape[2:]) > 0, one, one + torch.randn_like(one)) for one in logits]
+    losses = {
+        name: [float(training.loss(some, target)) for some in (logits, changed)] for name, training in found.items()
+    }
+    before, after = losses["nnUNetTrainerBoundseg"]
+    assert after == pytest.approx(before, rel=1e-6)
+    before, after = losses["nnUNetTrainerBoundseg_nothing"]
+    assert abs(after - before) > 1e-3
 
 
 def _mask_of(planned: Path, patch: Patch) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boundseg.asked.demands import Demand
@@ -40,11 +41,13 @@ class BoundedLoss(nn.Module):
 
     .. math:: L_{\text{nnU-Net}} + \rho \sum_c \lambda_c \operatorname{mean}_{\text{known}} C_c
 
-    Without constraints it is nnU-Net's, to the bit.
+    Without constraints it is nnU-Net's, to the bit. With them, padding is ignored: nnU-Net labels it as background, and
+    beside a few seeds it would be nearly all that its mean over labelled voxels speaks of.
 
     Args:
         own: nnU-Net's loss, deep supervision included.
         demands: What is asked, and what is known of each case.
+        ignore: The ignore label; None: every voxel is labelled.
 
     Attributes:
         patches: Where the next batch lies; None: nothing is asked of it.
@@ -52,10 +55,11 @@ class BoundedLoss(nn.Module):
         tally: What was found, by the constraints' names.
     """
 
-    def __init__(self, own: nn.Module, demands: Sequence[Demand]) -> None:
+    def __init__(self, own: nn.Module, demands: Sequence[Demand], ignore: int | None = None) -> None:
         super().__init__()
         self.own = own
         self.demands = tuple(demands)
+        self.ignore = ignore
         self.patches: Sequence[Patch] | None = None
         self.strength: dict[str, float] = {}
         self.tally: dict[str, Tally] = {}
@@ -63,15 +67,16 @@ class BoundedLoss(nn.Module):
 
     def forward(self, output: Any, target: Any) -> Tensor:
         """Of a batch of logits (a list of them with deep supervision) and nnU-Net's targets."""
-        total: Tensor = self.own(output, target)
         if not self.demands or self.patches is None:
-            return total
-        return total + self.penalty(output[0] if isinstance(output, (list, tuple)) else output)
-
-    def penalty(self, logits: Tensor) -> Tensor:
-        """What the violated bounds of the batch cost."""
-        assert self.patches is not None
+            own: Tensor = self.own(output, target)
+            return own
+        logits = output[0] if isinstance(output, (list, tuple)) else output
         located = Located.of(self.patches, logits.shape[2:], logits.shape[1], logits.device)
+        total: Tensor = self.own(output, self._without_padding(target, located)) + self.penalty(logits, located)
+        return total
+
+    def penalty(self, logits: Tensor, located: Located) -> Tensor:
+        """What the violated bounds of the batch cost."""
         probs = logits.float().softmax(1)  # float32: a foreground of 256 x 256 voxels overflows float16
         if located.along >= 0:
             probs = probs.movedim(2 + located.along, -1)
@@ -97,6 +102,14 @@ class BoundedLoss(nn.Module):
         found = {name: tally.read() for name, tally in self.tally.items()}
         self.tally = {}
         return found
+
+    def _without_padding(self, target: Any, located: Located) -> Any:
+        if self.ignore is None:
+            return target
+        if isinstance(target, (list, tuple)):
+            return [self._without_padding(level, located) for level in target]
+        inside = F.interpolate(located.inside.unsqueeze(1).float(), target.shape[2:]) > 0
+        return torch.where(inside, target, self.ignore)
 
     def _known(self, demand: Demand, located: Located) -> Bounds:
         if demand.constraint.scope == "volume":

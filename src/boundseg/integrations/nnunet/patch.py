@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from boundseg.constraints import Frame, Groups
@@ -142,6 +142,12 @@ class Located:
         )
         parts = torch.tensor([1 if axes == 3 else patch.grid.shape[0] for patch in patches], device=device)
         return cls(frame, Groups(torch.arange(len(patches), device=device), parts), patches, along)
+
+    @property
+    def inside(self) -> Bool[Tensor, "patches *space"]:
+        """Whether a voxel of the network is one of the case, and no padding."""
+        inside: Tensor = self.frame.weight > 0
+        return inside if self.along < 0 else inside.movedim(-1, 1 + self.along)
 
     @property
     def slices(self) -> list[tuple[str, int, int]]:

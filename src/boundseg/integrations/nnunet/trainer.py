@@ -79,7 +79,7 @@ class nnUNetTrainerBoundseg(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 
         return found
 
     def _build_loss(self) -> torch.nn.Module:
-        return BoundedLoss(super()._build_loss(), self.asked.demands)
+        return BoundedLoss(super()._build_loss(), self.asked.demands, self.label_manager.ignore_label)
 
     @staticmethod
     def get_training_transforms(*arguments: Any, **options: Any) -> Any:

@@ -1,0 +1,272 @@
+"""The same patients, labels, bounds and minutes for nnU-Net's partial loss, nnU-Net with bounds, and ENet.
+
+python benchmarks/peers.py ACDC_LV [--out peers] [--minutes 10] [--labels erosion --labels scribble] [--row ROW]
+
+ACDC_LV is a dataset folder: `boundseg convert acdc ACDC/training ACDC_LV --target LV`. Seeds (eroded masks) and bounds
+(each slice's size to 10 %, an oracle) are derived from its masks if they are not there yet; the human scribbles came
+with it. Every network gets the same pixels of 3 mm in patches of 144 x 144, batches of 8 slices, and `--minutes` of
+training on one thread: some steps are timed first, and the schedules are as long as the minutes allow. nnU-Net plans
+as it does, but for that grid and for a network of half the width and five stages. All label maps are judged on the
+file's grid by the same code. Finished rows are not trained again; the table is written after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from boundseg.data import atomic, derive, priors
+from boundseg.data.convert.nnunet import convert_nnunet, write_splits_final
+from boundseg.data.dataset import Dataset
+from boundseg.data.label_sets import write_label_set
+from boundseg.evaluation.tables import Evaluation, markdown, paired_tests
+from boundseg.integrations.nnunet import entry, judged
+from boundseg.networks import build
+from boundseg.training.config import Config
+from boundseg.training.evaluate import compare
+from boundseg.training.evaluate import evaluate as evaluate_run
+from boundseg.training.loop import train
+
+TARGET = "LV"
+SIZE, SPACING_MM, BATCH = (144, 144), (3.0, 3.0), 8
+EPOCHS, TIMED_STEPS = 20, 12  # of nnU-Net
+BOUNDS = {"class": TARGET, "set": "individual"}
+OF_NNUNET = BOUNDS | {"penalty": "log_hinge", "weight": 0.1}
+OF_ENET = BOUNDS | {"weight": 0.05}
+DATASETS = {"erosion": "Dataset101_EROSION", "scribble": "Dataset102_SCRIBBLE"}
+KINDS = {
+    "nnunet": "nnU-Net, partial loss",
+    "nnunet_bounds": "nnU-Net with bounds",
+    "enet": "ENet, partial cross-entropy",
+    "enet_bounds": "ENet with bounds",
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training took.
+
+    Attributes:
+        minutes: Of its epochs, validation included.
+        steps: Of the optimiser.
+        slices: Shown, one counted as often as it was shown.
+        parameters: Of the network.
+    """
+
+    minutes: float
+    steps: int
+    slices: int
+    parameters: int
+
+
+def prepare(dataset: Dataset, out: Path, sets: Sequence[str]) -> None:
+    """Seeds and bounds of the dataset, and a folder of nnU-Net's for each label set, planned and preprocessed."""
+    if "erosion" in sets and "erosion" not in dataset.label_sets:
+        write_label_set(dataset, dataset.training_cases, "erosion", "erosion")
+    known = dataset.folder / "priors.csv"
+    rows = priors.read(known) if known.is_file() else []
+    if "individual" not in {row.set for row in rows}:
+        sizes = derive.individual(dataset, [*dataset.training_cases, *dataset.cases_of("test")], [TARGET])
+        priors.write(known, priors.merge(rows, sizes))
+    for labels in sets:
+        raw = out / "raw" / DATASETS[labels]
+        if not raw.is_dir():
+            written = convert_nnunet(dataset, raw, labels)
+            write_splits_final(
+                out / "preprocessed" / raw.name / "splits_final.json", [(written.train, written.held_out)]
+            )
+        if not (out / "preprocessed" / raw.name / "nnUNetPlans_2d").is_dir():
+            plan(raw.name, out)
+
+
+def plan(name: str, out: Path) -> None:
+    """nnU-Net's own plan, on the grid of this comparison and with a smaller network."""
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+
+    number = int(name[7:10])
+    extract_fingerprints([number], num_processes=1, verbose=False)
+    plan_experiments([number])
+    path = out / "preprocessed" / name / "nnUNetPlans.json"
+    plans = json.loads(path.read_text())
+    ours = plans["configurations"]["2d"]
+    ours |= {"patch_size": list(SIZE), "spacing": list(SPACING_MM), "batch_size": BATCH}
+    network = ours["architecture"]["arch_kwargs"]
+    stages, had = 5, network["n_stages"]
+    for key, value in network.items():
+        if isinstance(value, list) and len(value) in (had, had - 1):
+            network[key] = value[: stages if len(value) == had else stages - 1]
+    network |= {"n_stages": stages, "features_per_stage": [width // 2 for width in network["features_per_stage"]]}
+    path.write_text(json.dumps(plans, indent=1))
+    preprocess([number], configurations=["2d"], num_processes=[1])
+
+
+def train_nnunet(out: Path, labels: str, bounds: bool, minutes: float) -> Cost:
+    """Trains fold 0 and predicts the test cases into the row's folder."""
+    name = DATASETS[labels]
+    row = f"nnunet_bounds_{labels}" if bounds else f"nnunet_{labels}"
+    asked = {"constraints": [{"size": OF_NNUNET}] if bounds else []}
+    short = asked | {"epochs": 2, "iterations": TIMED_STEPS, "validation_iterations": 1}
+    seconds = epoch_seconds(trained(out, name, f"{row}_timed", short))[-1] / (TIMED_STEPS + 0.3)
+    steps = max(1, round(60 * minutes / seconds / EPOCHS) - 2)
+    training = trained(out, name, row, asked | {"epochs": EPOCHS, "iterations": steps, "validation_iterations": 5})
+    entry.predict(
+        [
+            *("-i", str(out / "raw" / name / "imagesTs"), "-o", str(out / row / "predictions"), "-d", name[7:10]),
+            *("-c", "2d", "-f", "0", "-tr", f"nnUNetTrainerBoundseg_{row}", "-device", "cpu", "-npp", "0", "-nps", "0"),
+            "--disable_tta",
+        ]
+    )
+    parameters = sum(p.numel() for p in training.network.parameters())
+    return Cost(sum(epoch_seconds(training)) / 60, EPOCHS * steps, EPOCHS * steps * BATCH, parameters)
+
+
+def trained(out: Path, name: str, suffix: str, asked: dict[str, Any]) -> Any:
+    """A trainer of nnU-Net's, made and run as ``nnUNetv2_train`` does, on as many threads as torch has."""
+    from boundseg.integrations.nnunet.trainer import named
+
+    (out / "raw" / name / f"boundseg_{suffix}.yaml").write_text(yaml.safe_dump(asked))
+    folder = out / "preprocessed" / name
+    plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
+    description = json.loads((folder / "dataset.json").read_text())
+    torch.manual_seed(0)
+    training = named(f"nnUNetTrainerBoundseg_{suffix}")(plans, "2d", 0, description, torch.device("cpu"))
+    training.run_training()
+    return training
+
+
+def epoch_seconds(training: Any) -> list[float]:
+    """Of each of nnU-Net's epochs, validation included."""
+    kept = training.logger.local_logger.my_fantastic_logging
+    return [
+        after - before
+        for before, after in zip(kept["epoch_start_timestamps"], kept["epoch_end_timestamps"], strict=True)
+    ]
+
+
+def train_enet(dataset: Dataset, out: Path, labels: str, bounds: bool, minutes: float) -> Cost:
+    """Trains, and predicts the test cases into the row's folder."""
+    row = f"enet_bounds_{labels}" if bounds else f"enet_{labels}"
+    content = {
+        "data": {
+            "folder": str(dataset.folder.resolve()),
+            "size": list(SIZE),
+            "spacing_mm": list(SPACING_MM),
+            "fit": "crop",
+            "complete": {TARGET: 0.05},
+            "batch": "slices",
+        },
+        "network": {"name": "enet"},
+        "supervision": [{"cases": "train", "labels": labels, "constraints": [{"size": OF_ENET}] if bounds else []}],
+        "training": {
+            "epochs": 1,
+            "batch_size": BATCH,
+            "optimizer": {"lr": 1.0e-3},
+            "schedule": {"name": "cosine"},
+            "augment": ["mirror", "transpose"],
+        },
+        "selection": {"by": "last"},
+    }
+    (timed,) = train(Config.parse(content), out / f"{row}_timed", device="cpu", quiet=True).metrics()
+    content["training"] |= {"epochs": max(1, round(60 * minutes / timed["seconds"]))}
+    run = train(Config.parse(content), out / row, device="cpu", quiet=True)
+    evaluate_run(run, "test", device="cpu")
+    shown = pd.read_csv(out / row / "metrics.csv")
+    slices = round((shown["seconds"] * shown["images_per_second"]).sum())
+    parameters = sum(p.numel() for p in build("enet", len(dataset.channels), len(dataset.labels)).parameters())
+    return Cost(shown["seconds"].sum() / 60, slices // BATCH, slices, parameters)
+
+
+def table(dataset: Dataset, out: Path, rows: Sequence[tuple[str, str]]) -> str:
+    """Markdown, and ``peers.csv`` beside it."""
+    found: dict[str, Evaluation] = {}
+    lines = []
+    for kind, labels in rows:
+        row = f"{kind}_{labels}"
+        if not (out / row / "cost.json").is_file():
+            continue
+        cost = Cost(**json.loads((out / row / "cost.json").read_text()))
+        found[row] = compare(out / row / "predictions", dataset, "test")
+        (of_row,) = found[row].summary()
+        folder = out / "raw" / DATASETS[labels]
+        (folder / "boundseg_judge.yaml").write_text(yaml.safe_dump({"constraints": [{"size": BOUNDS}]}))
+        ((known, kept, missed),) = judged.summary(
+            judged.judge_folder(out / row / "predictions", folder, "judge")
+        ).values()
+        lines.append(
+            {"labels": labels, "": KINDS[kind]}
+            | {key: of_row[key] for key in ("DSC (volumes)", "HD95 [mm]", "sensitivity", "precision")}
+            | {
+                "bounds kept": f"{kept / known:.1%} of {known}",
+                "missed by, mean [px]": f"{missed:.0f}",
+                "minutes": f"{cost.minutes:.1f}",
+                "slices shown": f"{cost.slices}",
+                "parameters": f"{cost.parameters}",
+            }
+        )
+    with (out / "peers.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    text = markdown(lines)
+    for labels in dict.fromkeys(labels for _, labels in rows):
+        same = {row: of_row for row, of_row in found.items() if row.endswith(labels)}
+        if len(same) > 1:
+            text += "\n" + markdown(paired_tests(same))
+    return text
+
+
+def enter(out: Path) -> None:
+    """nnU-Net's variables point below ``out``; it works in this process where it would start others."""
+    for variable, name in {"raw": "raw", "preprocessed": "preprocessed", "results": "results"}.items():
+        (out / name).mkdir(parents=True, exist_ok=True)
+        os.environ[f"nnUNet_{variable}"] = str(out / name)
+    os.environ |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("peers"))
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--labels", action="append", choices=list(DATASETS))
+    parser.add_argument("--row", action="append", help="KIND_LABELS, such as nnunet_bounds_erosion; default: all")
+    arguments = parser.parse_args()
+    entry.require_installed()
+    torch.set_num_threads(1)
+    dataset, out = Dataset.open(arguments.folder), arguments.out.resolve()
+    enter(out)
+    sets = arguments.labels or list(DATASETS)
+    rows = [(kind, labels) for labels in sets for kind in KINDS]
+    prepare(dataset, out, sets)
+    # batches are made in this process, too; the planner wants a thread
+    os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112  # nnU-Net spells it so
+    for kind, labels in rows:
+        row = f"{kind}_{labels}"
+        cost_of = out / row / "cost.json"
+        if cost_of.is_file() or (arguments.row and row not in arguments.row):
+            continue
+        print(f"== {row}", flush=True)
+        for begun in (out / row, out / f"{row}_timed"):
+            shutil.rmtree(begun, ignore_errors=True)
+        bounds = "bounds" in kind
+        if kind.startswith("nnunet"):
+            cost = train_nnunet(out, labels, bounds, arguments.minutes)
+        else:
+            cost = train_enet(dataset, out, labels, bounds, arguments.minutes)
+        atomic.write_text(cost_of, json.dumps(asdict(cost)) + "\n")
+    print(table(dataset, out, rows))
+
+
+if __name__ == "__main__":
+    main()
