@@ -17,11 +17,8 @@ from tests.integrations import nnunet_cases as cases
 
 pytest.importorskip("nnunetv2", reason="pip install 'boundseg[nnunet]'")
 
-CONSTRAINTS = {
-    "2d": "- size: {class: LV, set: individual, penalty: log_hinge, weight: 1, warm_up: 2}",
-    "3d_fullres": "- size: {class: LV, set: individual, penalty: log_hinge, weight: 1, warm_up: 2}",
-}
-SHAPES = {"2d": ([160, 160], [2.5, 2.5], 4), "3d_fullres": ([12, 128, 128], [10.0, 3.0, 3.0], 2)}
+CONSTRAINT = "- size: {class: LV, set: individual, penalty: log_hinge, weight: 0.1}"
+SHAPES = {"2d": ([144, 144], [3.0, 3.0], 8), "3d_fullres": ([12, 128, 128], [10.0, 3.0, 3.0], 2)}
 
 
 @pytest.mark.slow
@@ -44,7 +41,7 @@ def test_violations_on_held_out_hearts_fall_against_the_same_run_without_bounds(
     preprocessed = tmp_path / "preprocessed" / cases.NAME
     write_splits_final(preprocessed / "splits_final.json", [(written.train, written.held_out)])
     schedule = "epochs: 6\niterations: 25\nvalidation_iterations: 2\n"
-    cases.ask(tmp_path, f"constraints:\n  {CONSTRAINTS[configuration]}\n{schedule}")
+    cases.ask(tmp_path, f"constraints:\n  {CONSTRAINT}\n{schedule}")
     cases.ask(tmp_path, f"constraints: []\n{schedule}", "nothing")
     patch, spacing, batch = SHAPES[configuration]
     cases.plan(tmp_path, {configuration: {"patch_size": patch, "spacing": spacing, "batch_size": batch}})
