@@ -1,13 +1,13 @@
 """The same patients, labels, bounds and minutes for nnU-Net's partial loss, nnU-Net with bounds, and ENet.
 
-python benchmarks/peers.py ACDC_LV [--out peers] [--minutes 10] [--labels erosion --labels scribble] [--row ROW]
+python benchmarks/peers.py ACDC_LV [--out peers] [--minutes 8] [--labels erosion --labels scribble] [--row ROW]
 
 ACDC_LV is a dataset folder: `boundseg convert acdc ACDC/training ACDC_LV --target LV`. Seeds (eroded masks) and bounds
 (each slice's size to 10 %, an oracle) are derived from its masks if they are not there yet; the human scribbles came
 with it. Every network gets the same pixels of 3 mm in patches of 144 x 144, batches of 8 slices, and `--minutes` of
-training on one thread: some steps are timed first, and the schedules are as long as the minutes allow. nnU-Net plans
-as it does, but for that grid and for a network of half the width and five stages. All label maps are judged on the
-file's grid by the same code. Finished rows are not trained again; the table is written after each.
+processor time on one thread: some steps are timed first, and the schedules are as long as the minutes allow. nnU-Net
+plans as it does, but for that grid and for a network of half the width and five stages. All label maps are judged on
+the file's grid by the same code. Finished rows are not trained again; the table is written after each.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,11 @@ from boundseg.training.config import Config
 from boundseg.training.evaluate import compare
 from boundseg.training.evaluate import evaluate as evaluate_run
 from boundseg.training.loop import train
+from boundseg.training.run import Run
 
 TARGET = "LV"
 SIZE, SPACING_MM, BATCH = (144, 144), (3.0, 3.0), 8
-EPOCHS, TIMED_STEPS = 20, 12  # of nnU-Net
+EPOCHS, VALIDATION_STEPS, TIMED_STEPS = 20, 3, 12  # of nnU-Net
 BOUNDS = {"class": TARGET, "set": "individual"}
 OF_NNUNET = BOUNDS | {"penalty": "log_hinge", "weight": 0.1}
 OF_ENET = BOUNDS | {"weight": 0.05}
@@ -58,7 +61,7 @@ class Cost:
     """What a training took.
 
     Attributes:
-        minutes: Of its epochs, validation included.
+        minutes: Of the processor, for its epochs, validation included.
         steps: Of the optimiser.
         slices: Shown, one counted as often as it was shown.
         parameters: Of the network.
@@ -117,9 +120,12 @@ def train_nnunet(out: Path, labels: str, bounds: bool, minutes: float) -> Cost:
     row = f"nnunet_bounds_{labels}" if bounds else f"nnunet_{labels}"
     asked = {"constraints": [{"size": OF_NNUNET}] if bounds else []}
     short = asked | {"epochs": 2, "iterations": TIMED_STEPS, "validation_iterations": 1}
-    seconds = epoch_seconds(trained(out, name, f"{row}_timed", short))[-1] / (TIMED_STEPS + 0.3)
-    steps = max(1, round(60 * minutes / seconds / EPOCHS) - 2)
-    training = trained(out, name, row, asked | {"epochs": EPOCHS, "iterations": steps, "validation_iterations": 5})
+    _, timed = trained(out, name, f"{row}_timed", short)
+    step = timed[-1] / (TIMED_STEPS + 1 / 3)  # a step of validation has no backward
+    steps = max(1, round(60 * minutes / step / EPOCHS - VALIDATION_STEPS / 3))
+    training, seconds = trained(
+        out, name, row, asked | {"epochs": EPOCHS, "iterations": steps, "validation_iterations": VALIDATION_STEPS}
+    )
     entry.predict(
         [
             *("-i", str(out / "raw" / name / "imagesTs"), "-o", str(out / row / "predictions"), "-d", name[7:10]),
@@ -128,11 +134,11 @@ def train_nnunet(out: Path, labels: str, bounds: bool, minutes: float) -> Cost:
         ]
     )
     parameters = sum(p.numel() for p in training.network.parameters())
-    return Cost(sum(epoch_seconds(training)) / 60, EPOCHS * steps, EPOCHS * steps * BATCH, parameters)
+    return Cost(sum(seconds) / 60, EPOCHS * steps, EPOCHS * steps * BATCH, parameters)
 
 
-def trained(out: Path, name: str, suffix: str, asked: dict[str, Any]) -> Any:
-    """A trainer of nnU-Net's, made and run as ``nnUNetv2_train`` does, on as many threads as torch has."""
+def trained(out: Path, name: str, suffix: str, asked: dict[str, Any]) -> tuple[Any, list[float]]:
+    """A trainer of nnU-Net's, made and run as ``nnUNetv2_train`` does, and its epochs' seconds of the processor."""
     from boundseg.integrations.nnunet.trainer import named
 
     (out / "raw" / name / f"boundseg_{suffix}.yaml").write_text(yaml.safe_dump(asked))
@@ -140,24 +146,26 @@ def trained(out: Path, name: str, suffix: str, asked: dict[str, Any]) -> Any:
     plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
     description = json.loads((folder / "dataset.json").read_text())
     torch.manual_seed(0)
-    training = named(f"nnUNetTrainerBoundseg_{suffix}")(plans, "2d", 0, description, torch.device("cpu"))
+    training: Any = named(f"nnUNetTrainerBoundseg_{suffix}")(plans, "2d", 0, description, torch.device("cpu"))
+    stamps: list[float] = []
+
+    def stamped(own: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            own()
+            stamps.append(time.process_time())
+
+        return run
+
+    training.on_train_start = stamped(training.on_train_start)
+    training.on_epoch_end = stamped(training.on_epoch_end)
     training.run_training()
-    return training
-
-
-def epoch_seconds(training: Any) -> list[float]:
-    """Of each of nnU-Net's epochs, validation included."""
-    kept = training.logger.local_logger.my_fantastic_logging
-    return [
-        after - before
-        for before, after in zip(kept["epoch_start_timestamps"], kept["epoch_end_timestamps"], strict=True)
-    ]
+    return training, [after - before for before, after in pairwise(stamps)]
 
 
 def train_enet(dataset: Dataset, out: Path, labels: str, bounds: bool, minutes: float) -> Cost:
     """Trains, and predicts the test cases into the row's folder."""
     row = f"enet_bounds_{labels}" if bounds else f"enet_{labels}"
-    content = {
+    content: dict[str, Any] = {
         "data": {
             "folder": str(dataset.folder.resolve()),
             "size": list(SIZE),
@@ -177,14 +185,22 @@ def train_enet(dataset: Dataset, out: Path, labels: str, bounds: bool, minutes: 
         },
         "selection": {"by": "last"},
     }
-    (timed,) = train(Config.parse(content), out / f"{row}_timed", device="cpu", quiet=True).metrics()
-    content["training"] |= {"epochs": max(1, round(60 * minutes / timed["seconds"]))}
-    run = train(Config.parse(content), out / row, device="cpu", quiet=True)
+    _, seconds = clocked(content, out / f"{row}_timed")
+    content["training"] |= {"epochs": max(1, round(60 * minutes / seconds))}
+    run, seconds = clocked(content, out / row)
     evaluate_run(run, "test", device="cpu")
     shown = pd.read_csv(out / row / "metrics.csv")
-    slices = round((shown["seconds"] * shown["images_per_second"]).sum())
+    slices = round(((shown["seconds"] - shown["seconds: validation"]) * shown["images_per_second"]).sum())
     parameters = sum(p.numel() for p in build("enet", len(dataset.channels), len(dataset.labels)).parameters())
-    return Cost(shown["seconds"].sum() / 60, slices // BATCH, slices, parameters)
+    return Cost(seconds / 60, slices // BATCH, slices, parameters)
+
+
+def clocked(content: dict[str, Any], folder: Path) -> tuple[Run, float]:
+    """A training of ours, and its seconds of the processor once all cases are prepared."""
+    begun: list[float] = []
+    ready = lambda: begun.append(time.process_time())  # noqa: E731
+    run = train(Config.parse(content), folder, device="cpu", quiet=True, prepared=ready)
+    return run, time.process_time() - begun[0]
 
 
 def table(dataset: Dataset, out: Path, rows: Sequence[tuple[str, str]]) -> str:
@@ -238,7 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("peers"))
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--labels", action="append", choices=list(DATASETS))
     parser.add_argument("--row", action="append", help="KIND_LABELS, such as nnunet_bounds_erosion; default: all")
     arguments = parser.parse_args()
