@@ -7,7 +7,7 @@ ACDC_LV is a dataset folder: `boundseg convert acdc ACDC/training ACDC_LV --targ
 with it. Every network gets the same pixels of 3 mm in patches of 144 x 144, batches of 8 slices, and `--minutes` of
 processor time on one thread: some steps are timed first, and the schedules are as long as the minutes allow. nnU-Net
 plans as it does, but for that grid and for a network of half the width and five stages. All label maps are judged on
-the file's grid by the same code. Finished rows are not trained again; the table is written after each.
+the file's grid by the same code. Finished rows are not trained again. Prints the table; writes peers.csv and peers.png.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -242,6 +244,35 @@ def table(dataset: Dataset, out: Path, rows: Sequence[tuple[str, str]]) -> str:
     return text
 
 
+def draw(dataset: Dataset, out: Path, rows: Sequence[tuple[str, str]], shown: int = 3) -> None:
+    """``peers.png``: the middle slice of some test cases, as each row labels it, and the reference."""
+    cases = dataset.cases_of("test")
+    cases = cases[len(cases) // (2 * shown) :: len(cases) // shown][:shown]
+    done = [row for row in rows if (out / "_".join(row) / "cost.json").is_file()]
+    figure, axes = plt.subplots(
+        shown, len(done) + 2, figsize=(1.5 * (len(done) + 2), 1.25 * shown + 0.5), squeeze=False
+    )
+    for panels, case in zip(axes, cases, strict=True):
+        image, volume = dataset.read_image(case)
+        slices = dataset.to_slices(image)[0]
+        middle = len(slices) // 2
+        maps: dict[str, np.ndarray | None] = {"image": None}
+        for kind, labels in done:
+            path = out / f"{kind}_{labels}" / "predictions" / f"{case}{dataset.file_ending}"
+            maps[f"{KINDS[kind]}\n({labels})".replace(", ", ",\n")] = dataset.read_label_file(path, volume)
+        maps["reference"] = dataset.read_labels(case, "full", volume)
+        for panel, (title, label_map) in zip(panels, maps.items(), strict=True):
+            panel.imshow(slices[middle], cmap="gray", vmax=np.percentile(slices[middle], 99))
+            if label_map is not None:
+                mask = dataset.to_slices(label_map)[middle] == dataset.classes[TARGET]
+                panel.imshow(np.ma.masked_equal(mask, 0), cmap="autumn", vmin=-1, vmax=1, alpha=0.6)
+            panel.set(xticks=[], yticks=[])
+            if case == cases[0]:
+                panel.set_title(title, fontsize=7)
+    figure.tight_layout(pad=0.3)
+    figure.savefig(out / "peers.png", dpi=80)
+
+
 def enter(out: Path) -> None:
     """nnU-Net's variables point below ``out``; it works in this process where it would start others."""
     for variable, name in {"raw": "raw", "preprocessed": "preprocessed", "results": "results"}.items():
@@ -282,6 +313,7 @@ def main() -> None:
             cost = train_enet(dataset, out, labels, bounds, arguments.minutes)
         atomic.write_text(cost_of, json.dumps(asdict(cost)) + "\n")
     print(table(dataset, out, rows))
+    draw(dataset, out, rows)
 
 
 if __name__ == "__main__":
