@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ class Visit:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri() + address)
+
+    def until(self, condition: str, seconds: float = 30.0) -> None:
+        """Waits; the browser's own waiting evaluates text in the page, which its content policy forbids."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < end, condition
+            self.page.wait_for_timeout(20)
 
     def shows(self, case: str, index: int) -> None:
         self.page.wait_for_selector(f'#viewer[data-drawn="{case}/{index}"]', timeout=20_000)
@@ -96,7 +104,7 @@ def test_clicks_keys_and_addresses_lead_to_slices(browser: Any, runs: list[Path]
     page.locator("#bounds svg a").first.scroll_into_view_if_needed()
     box = page.locator("#bounds svg a").first.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_function("location.hash.startsWith('#case=') && document.activeElement.dataset.part === 'stage'")
+    visit.until("location.hash.startsWith('#case=') && document.activeElement.dataset.part === 'stage'")
     visit.names("with weak labels: seeds, reference, a<b>&'c")
     page.locator("#viewer select").select_option("patient1_frame01")
     visit.names("with weak labels: seeds, reference")
@@ -136,7 +144,7 @@ def test_it_fits_a_telephone_and_is_swiped(browser: Any, runs: list[Path], tmp_p
     protocol.send(touch, {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
     protocol.send(touch, {"type": "touchMove", "touchPoints": [{"x": x + 30, "y": y}]})
     protocol.send(touch, {"type": "touchEnd", "touchPoints": []})
-    page.wait_for_function(f"document.getElementById('viewer').dataset.drawn !== '{CASE}/2'")
+    visit.until(f"document.getElementById('viewer').dataset.drawn !== '{CASE}/2'")
     ground = "getComputedStyle(document.body).backgroundColor"
     assert (page.evaluate(ground) == "rgb(255, 255, 255)") == (scheme == "light")
     for _ in range(2):  # auto, light, dark
