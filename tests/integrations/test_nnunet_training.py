@@ -226,6 +226,34 @@ def test_a_step_towards_the_bounds_in_3d(planned: Path) -> None:
     assert cost > 0
 
 
+def test_autocast_and_a_compiled_network_change_no_more_than_half_precision(
+    planned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
+
+    compile_any = torch.compile
+    # nnU-Net compiles on a GPU; the same graph, without a C++ compiler's minute
+    monkeypatch.setattr(torch, "compile", lambda *args, **options: compile_any(*args, backend="aot_eager", **options))
+    found = {}
+    for compiled in (False, True):
+        monkeypatch.setattr(nnUNetTrainerBoundseg, "_do_i_compile", lambda self, compiled=compiled: compiled)
+        training = cases.trainer_of(nnUNetTrainerBoundseg, planned, "2d")
+        torch.manual_seed(0)
+        training.on_train_start()
+        training.on_train_epoch_start()
+        training.loss.strength = {}
+        if not compiled:
+            batch = next(training.dataloader_train)
+        with torch.autocast("cpu", torch.bfloat16, enabled=compiled):
+            loss = training.train_step(batch)["loss"]
+        found[compiled] = float(loss), training.loss.read()
+    assert type(training.network).__name__ == "OptimizedModule"
+    assert found[True][0] == pytest.approx(found[False][0], rel=0.02)
+    for name, (known, _, cost) in found[False][1].items():
+        assert found[True][1][name][0] == known
+        assert found[True][1][name][2] == pytest.approx(cost, rel=0.05)
+
+
 def test_a_trainer_is_found_as_nnunet_looks_it_up(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
