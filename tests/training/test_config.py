@@ -34,10 +34,11 @@ def configs() -> st.SearchStrategy[dict[str, Any]]:
     count, positive = st.integers(1, 500), st.floats(1e-30, 1e6)
     side = st.none() | st.floats(0, 1e4)
     pair = st.tuples(side, side).map(lambda p: sorted(p) if None not in p else list(p))
+    unit = st.sampled_from(["px", "grid_px", "mm2", "mL", "fraction"])
     source = st.one_of(
         st.fixed_dictionaries({"set": st.sampled_from(["tags", "individual"])}, optional={"from": st.just("p.csv")}),
-        st.fixed_dictionaries({"present": pair}, optional={"absent": pair, "tags": st.just("report")}),
-        st.fixed_dictionaries({"between": pair}, optional={"per": st.sampled_from(["slice", "volume"])}),
+        st.fixed_dictionaries({"present": pair}, optional={"absent": pair, "tags": st.just("report"), "unit": unit}),
+        st.fixed_dictionaries({"between": pair}, optional={"per": st.sampled_from(["slice", "volume"]), "unit": unit}),
     )
     scales = [
         {},
@@ -49,7 +50,7 @@ def configs() -> st.SearchStrategy[dict[str, Any]]:
     ]
     rest = st.fixed_dictionaries(
         {"class": st.sampled_from(["LV", "LV+Myo"])},
-        optional={"unit": st.sampled_from(["px", "grid_px", "mm2", "mL", "fraction"]), "weight": positive},
+        optional={"weight": positive},
     )
     size = st.tuples(source, st.sampled_from(scales), rest).map(
         lambda parts: {"size": {**parts[0], **parts[1], **parts[2]}}
@@ -181,6 +182,8 @@ def test_all_problems_are_listed_at_once() -> None:
         ({}, "give exactly one of: set, present / absent, between."),
         ({"set": "tags", "between": [0, 9]}, "give exactly one of: set, present / absent, between."),
         ({"set": "tags", "absent": [0, 0]}, "give exactly one of: set, present / absent, between."),
+        ({"set": "individual", "unit": "mL"}, "unit: beside a set it says nothing, each row of priors.csv has its own"),
+        ({"set": "volume", "per": "volume"}, "per: beside a set it says nothing, each row of priors.csv has its own"),
         ({"set": "tags", "scale": "relative"}, "scale: relative goes with a floor"),
         ({"set": "tags", "floor": 10}, "scale: relative goes with a floor"),
         ({"between": [9, 3]}, "between: the lower bound 9 exceeds the upper bound 3."),

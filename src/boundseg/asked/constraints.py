@@ -152,6 +152,10 @@ class BoundsConfig(AskedConfig):
     def _one_source(self) -> BoundsConfig:
         if sum(self.sources.values()) != 1:
             raise ValueError(f"give exactly one of: {', '.join(self.sources)}.")
+        if self.set is not None and (self.unit != QUANTITIES[self.family].units[0] or self.per != "slice"):
+            key = "per" if self.per != "slice" else "unit"
+            told = f"{key}: beside a set it says nothing, each row of {self.from_} has its own; leave it out."
+            raise ValueError(told)
         for name in ("present", "absent", "between"):
             _require_order(name, getattr(self, name, None))
         return self
