@@ -190,7 +190,7 @@ def test_what_no_constraint_can_be_says_why() -> None:
         for options, message in (
             ({"scope": "volumes"}, "there is no scope 'volumes': choose slice or volume"),
             ({"penalty": "linear"}, "'linear' is no penalty: give PENALTIES[…] of quadratic"),
-            ({"weight": -1.0}, "weight = -1: give a number of 0 or more"),
+            ({"weight": -1.0}, "weight = -1.0: give a number of 0 or more"),
             ({"regions": (1, 2)}, "regions = (1, 2): give a tuple of classes for each"),
             ({"regions": ()}, "give a tuple of classes for each"),
         ):

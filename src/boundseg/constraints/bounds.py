@@ -67,9 +67,14 @@ class Bounds:
             absolute: In the unit of the value.
 
         Raises:
-            BoundsError: A value is NaN: where a value is promised, one must be there.
+            BoundsError: A value is NaN or infinite: where a value is promised, one must be there.
         """
         value = _floating(value)
+        if not torch.compiler.is_compiling() and value.device.type == "cpu" and value.isinf().any():
+            raise BoundsError(
+                "a value to put bounds around is infinite.",
+                remedy="Leave it out: Bounds.unknown(…), or only(…).",
+            )
         margin = relative * value.abs() + absolute
         return cls(value - margin, value + margin)
 
@@ -177,8 +182,12 @@ class Bounds:
         Raises:
             BoundsError: A negative margin has pushed a lower bound over its upper one.
         """
-        lower = self.lower - (relative * self.lower.abs() + absolute)
-        return Bounds(lower, self.upper + (relative * self.upper.abs() + absolute))
+        margins = [
+            # of an unknown side 0 * inf would be NaN
+            (relative * side.abs() + absolute).where(side.isfinite(), 0)
+            for side in (self.lower, self.upper)
+        ]
+        return Bounds(self.lower - margins[0], self.upper + margins[1])
 
     def times(self, factor: float | Float[Tensor, "*#n"]) -> Bounds:
         """The same bounds in another unit, of which one old unit holds ``factor`` > 0."""

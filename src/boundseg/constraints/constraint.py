@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -18,6 +19,7 @@ from boundseg.constraints.descriptors.measure import group_sums
 from boundseg.constraints.frame import Frame
 from boundseg.constraints.groups import Groups
 from boundseg.constraints.penalties import PENALTIES, Penalty, ScaleKind, name_of, needs, priced, quadratic
+from boundseg.constraints.penalties.arguments import require_positive
 from boundseg.constraints.precision import at_least_float32, best_precision
 from boundseg.constraints.scale import Scale, Voxels, explained, kind, resolve
 from boundseg.constraints.term import Term
@@ -73,8 +75,13 @@ class Constraint:
             raise ValueError(
                 f"{self.name}: {self.penalty!r} is no penalty: give PENALTIES[…] of {known}, or a function"
             )
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"{self.name}: weight = {self.weight:g}: give a number of 0 or more")
+        if isinstance(self.descriptor, type):
+            made = f"{self.descriptor.__name__}(…)"
+            raise ValueError(f"{self.name}: descriptor = {self.descriptor.__name__} is a class: give {made}")
+        if not isinstance(self.weight, Real) or not 0 <= self.weight < math.inf:
+            raise ValueError(f"{self.name}: weight = {self.weight}: give a number of 0 or more")
+        if isinstance(self.scale, (int, float)):
+            require_positive(f"{self.name}: scale", self.scale)
         self._require_a_pairing()
         arity = self.descriptor.traits.arity
         if len(self.regions) % arity:
@@ -103,6 +110,7 @@ class Constraint:
         Raises:
             ValueError: The frame lacks what the descriptor reads: a spacing, an axis, the image, the bands.
         """
+        frame.require_images(probs.shape)
         return self.descriptor.sums(self._images(self._regions(probs, {}), frame), self._own(frame))
 
     def __call__(
@@ -126,8 +134,8 @@ class Constraint:
             memo: As in :meth:`measure`.
 
         Raises:
-            ValueError: The frame lacks what the descriptor reads, or bounds speak of volumes and no groups say which
-                images form one.
+            ValueError: The frame lacks what the descriptor reads or is of other images, the network has no such class,
+                or bounds speak of volumes and no groups say which images form one.
             BoundsError: The bounds' shape is not that of the values.
         """
         if self.scope == "volume" and groups is None:
@@ -138,10 +146,10 @@ class Constraint:
             assert frame.slices is not None
             groups = Groups.each(len(frame.slices), probs.device)
             sums = self._group_sums(probs, frame, groups, memo)
-            return self.term(sums, bounds, frame.of_slices(), groups, probs[0, 0, ..., 0].numel(), t)
+            return self.term(sums, bounds, frame.of_slices(), groups, probs.shape[2:-1].numel(), t)
         groups = groups or Groups.each(len(probs), probs.device)
         sums = self._group_sums(probs, frame, groups, memo)
-        return self.term(sums, bounds, frame, groups, probs[0, 0].numel(), t)
+        return self.term(sums, bounds, frame, groups, probs.shape[2:].numel(), t)
 
     def term(
         self,
@@ -177,6 +185,7 @@ class Constraint:
         memo = {} if memo is None else memo
         key = ("totals", *self._key)
         if key not in memo:
+            frame.require_images(probs.shape)
             own = replace(self._own(frame), centre=None)
             regions = self._regions(probs, memo)
             exact = best_precision(probs.device)
@@ -184,7 +193,7 @@ class Constraint:
                 regions = regions.to(exact)  # quotients: a mean's gradient is a small difference of large numbers
             memo[key] = self.descriptor, self.descriptor.sums(regions, own).to(exact)
         each = Groups.each(len(probs), probs.device)
-        return self._seen(memo[key][1], frame, each, frame.owned(probs[0, 0]).numel())
+        return self._seen(memo[key][1], frame, each, frame.owned(probs[:, 0]).shape[1:].numel())
 
     def price(self, totals: Totals, bounds: Bounds, parts: Int[Tensor, " G"], t: float | Tensor = 5.0) -> Term:
         """Prices totals, which may come from several chunks, batches or processes.
@@ -217,6 +226,7 @@ class Constraint:
     def _group_sums(self, probs: Tensor, frame: Frame, groups: Groups, memo: Memo) -> Tensor:
         key = self._key
         if key not in memo:
+            frame.require_images(probs.shape)
             regions = self._images(self._regions(probs, memo), frame)
             sums = group_sums(self.descriptor, regions, self._own(frame), groups)
             memo[key] = self.descriptor, sums
@@ -233,6 +243,11 @@ class Constraint:
     def _regions(self, probs: Tensor, memo: Memo) -> Tensor:
         key = (self.regions, self.sharpness)
         if key not in memo:
+            greatest = max(map(max, self.regions))
+            if greatest >= probs.shape[1]:
+                raise ValueError(
+                    f"{self.name}: class {greatest} is none of the network's {probs.shape[1]}, which count from 0"
+                )
             if self.sharpness != 1:
                 # float32: squares of probabilities vanish in half precision
                 powers = at_least_float32(probs).pow(self.sharpness)
@@ -334,7 +349,10 @@ def _as_tuples(name: str, regions: Sequence[Sequence[int]]) -> tuple[tuple[int, 
         raise ValueError(
             f"{name}: regions = {regions!r}: give a tuple of classes for each, as ((1,),), or ((1, 2),) for a union"
         )
-    return tuple(tuple(region) for region in regions)
+    for region in regions:
+        if not all(isinstance(c, Integral) and c >= 0 for c in region) or len(set(region)) < len(region):
+            raise ValueError(f"{name}: the region {region!r} is none: give classes, 0 or more, each of them once")
+    return tuple(tuple(map(int, region)) for region in regions)
 
 
 def _unions(probs: Tensor, regions: tuple[tuple[int, ...], ...]) -> Tensor:

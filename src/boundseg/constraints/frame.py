@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
@@ -91,6 +92,27 @@ class Frame:
         """
         weight = torch.linalg.det(affine[:, :, :-1]).abs().reshape(-1, *([1] * space_dims))
         return cls(weight if inside is None else weight * inside, spacing_mm, affine=affine)
+
+    def require_images(self, shape: Sequence[int]) -> None:
+        """Refuses a frame of other images: what broadcasts by accident would mix them.
+
+        Args:
+            shape: Of the probabilities, ``[B, K, *space]``.
+
+        Raises:
+            ValueError: A tensor has another number of images, or the weight another grid.
+        """
+        batch, _, *space = shape
+        weight = list(self.weight.shape)
+        if len(weight) != 1 + len(space) or not all(n in (1, m) for n, m in zip(weight[1:], space, strict=True)):
+            raise ValueError(
+                f"the frame's weight of shape {weight} meets predictions of {batch} images of "
+                f"{'x'.join(map(str, space))}: give [B, *space], where an axis of 1 stands for all"
+            )
+        for name in ("weight", "spacing_mm", "whole", "affine", "image"):
+            tensor = getattr(self, name)
+            if tensor is not None and len(tensor) != batch:
+                raise ValueError(f"the frame's {name} is of {len(tensor)} images, and there are {batch} predictions")
 
     @property
     def voxels_per_voxel(self) -> Float[Tensor, " B"]:

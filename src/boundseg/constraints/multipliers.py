@@ -36,8 +36,7 @@ class Multipliers(nn.Module):
 
     def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__()
-        # names of constraints hold blanks and dots, which names of buffers may not
-        self._place = {name: index for index, name in enumerate(shapes)}
+        self._names = tuple(shapes)
         for name, shape in shapes.items():
             self.register_buffer(self._buffer(name), torch.zeros(2, *shape))
             self.register_buffer(self._raised(name), torch.zeros(shape[0], dtype=torch.bool), persistent=False)
@@ -70,6 +69,7 @@ class Multipliers(nn.Module):
         """
         if coefficient is not None and not coefficient > 0:
             raise ValueError(f"coefficient = {coefficient:g}: an augmented Lagrangian divides by it; give more than 0")
+        _require_rows(name, rows, value)
         multipliers = self.of(name)[:, rows]
         costs: list[Tensor] = []
         for multiplier, (violation, known) in zip(multipliers, _violations(value, bounds, scale), strict=True):
@@ -97,6 +97,7 @@ class Multipliers(nn.Module):
             rate: η, by which violations are added to the multipliers.
             name: As in :meth:`cost`, as are the others. Each row may stand in a batch once.
         """
+        _require_rows(name, rows, value)
         multipliers = self.of(name)
         for side, (violation, known) in zip(multipliers, _violations(value, bounds, scale), strict=True):
             raised = (side[rows] + rate * violation).relu()
@@ -113,7 +114,7 @@ class Multipliers(nn.Module):
         Args:
             add: Adds a tensor up over the ranks and returns the sum.
         """
-        for name in self._place:
+        for name in self._names:
             multipliers, raised = self.of(name), self.get_buffer(self._raised(name))
             by = raised.to(multipliers.dtype).reshape(1, -1, *([1] * (multipliers.ndim - 2)))
             ranks, total = add(by), add(multipliers * by)
@@ -121,10 +122,22 @@ class Multipliers(nn.Module):
             raised.zero_()
 
     def _buffer(self, name: str) -> str:
-        return f"multipliers_{self._place[name]}"
+        return f"multipliers_{_escaped(name)}"
 
     def _raised(self, name: str) -> str:
-        return f"raised_{self._place[name]}"
+        return f"raised_{_escaped(name)}"
+
+
+def _escaped(name: str) -> str:
+    """Names of constraints hold dots, which those of buffers may not; by its name a multiplier is found again."""
+    return name.replace("%", "%25").replace(".", "%2E")
+
+
+def _require_rows(name: str, rows: Tensor, value: Tensor) -> None:
+    if rows.shape != value.shape[:1]:
+        raise ValueError(
+            f"rows of shape {list(rows.shape)} meet {len(value)} values of {name!r}: say of each which one it is"
+        )
 
 
 def _violations(value: Tensor, bounds: Bounds, scale: float | Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from boundseg.constraints.bounds import Bounds
 from boundseg.constraints.penalties import ScaleKind, relative_scale
+from boundseg.constraints.penalties.arguments import require_positive
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,18 @@ class Relative:
 
     floor: float
 
+    def __post_init__(self) -> None:
+        require_positive("floor", self.floor)
+
 
 @dataclass(frozen=True)
 class Voxels:
     """By so many predicted voxels, whatever the unit of the bounds."""
 
     count: float = 10.0
+
+    def __post_init__(self) -> None:
+        require_positive("count", self.count)
 
 
 Scale = Literal["image"] | Relative | Voxels | float

@@ -9,6 +9,9 @@ key         content
 ``frame``   where predicted voxels lie in their cases: what :class:`boundseg.integrations.monai.AddFramed` writes
 ``volume``  for each image the name of its volume, where constraints speak of volumes that are predicted by slices; the
             batch then holds all slices of each, and bounds have a row for each volume
+``rows``    for multipliers (:class:`~boundseg.losses.Lagrangian`): ``slice`` and ``volume`` say of each image, and of
+            each volume, which of all that are trained it is
+``image``   what the network saw; read where there is a gated CRF
 ==========  ==========================================================================================================
 
 All but ``label`` may be left out.
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,9 +30,9 @@ from torch import Tensor
 
 from boundseg.constraints import Bounds, Frame, Groups, Term
 from boundseg.errors import InputError
-from boundseg.losses import Loss, Objective
+from boundseg.losses import Loss, Objective, Rows
 
-KEYS = ("label", "bounds", "frame", "volume")
+KEYS = ("label", "bounds", "frame", "volume", "rows")
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,14 @@ class Known:
         bounds: By the constraints' names.
         frame: None: predicted voxels are those of the case.
         volumes: None: images are by themselves.
+        rows: Of multipliers; empty: there are none.
     """
 
     labels: Integer[Tensor, "B *space"]
     bounds: dict[str, Bounds]
     frame: Frame | None = None
     volumes: Groups | None = None
+    rows: Rows = field(default_factory=dict)
 
     @classmethod
     def of(cls, target: Tensor | Mapping[str, Any], logits: Tensor, complete: Sequence[int] = ()) -> Known:
@@ -66,14 +71,20 @@ class Known:
                 f"the batch has no 'label'; it has {', '.join(map(str, content)) or 'nothing'}.",
                 remedy="Give labels, the ignore value wherever nothing is known.",
             )
-        labels = _labels(torch.as_tensor(content["label"]), logits)
+        labels = _labels(content["label"], logits)
         frame = content.get("frame")
         names = content.get("volume")
+        if isinstance(names, Tensor):
+            names = names.tolist()
+        if names is not None and len(names) != len(logits):
+            raise InputError(f"the batch names the volume of {len(names)} images, and has {len(logits)}.")
         return cls(
             labels,
-            {name: _bounds(name, pair, logits) for name, pair in (content.get("bounds") or {}).items()},
-            None if frame is None else frame_of(frame, logits.shape[1], complete).to(logits.device),
+            {name: _bounds(name, pair, logits) for name, pair in _by_name(content.get("bounds")).items()},
+            # of one channel, the objective makes two
+            None if frame is None else frame_of(frame, max(2, logits.shape[1]), complete).to(logits.device),
             None if names is None else Groups.by_name(list(names), dict(Counter(names))).to(logits.device),
+            {scope: torch.as_tensor(rows).to(logits.device) for scope, rows in (content.get("rows") or {}).items()},
         )
 
 
@@ -81,19 +92,38 @@ def loss(
     objective: Objective, logits: Tensor, target: Tensor | Mapping[str, Any], complete: Sequence[int] = ()
 ) -> Loss:
     """The objective of a batch; see :meth:`Known.of`."""
-    known = Known.of(target, logits, complete)
-    return objective(logits, known.labels, known.bounds, known.frame, known.volumes)
+    images = target.get("image") if isinstance(target, Mapping) else None
+    return priced(objective, logits, Known.of(target, logits, complete), images)
 
 
-def frame_of(content: Mapping[str, Tensor], classes: int, complete: Sequence[int] = ()) -> Frame:
+def priced(objective: Objective, logits: Tensor, known: Known, images: Tensor | None = None) -> Loss:
+    """The objective of what is known of a batch; ``images`` are what the network saw, for a gated CRF."""
+    seen = None if images is None else torch.as_tensor(images).as_subclass(Tensor)
+    return objective(
+        logits, known.labels, known.bounds, known.frame, known.volumes, images=seen, rows=known.rows or None
+    )
+
+
+def frame_of(content: Mapping[str, Tensor] | Frame, classes: int, complete: Sequence[int] = ()) -> Frame:
     """The frame of a batch from what :class:`boundseg.integrations.monai.AddFramed` wrote for each image.
 
     Args:
         content: ``affine`` ``[B, D, columns]``, ``weight`` ``[B, *space]``, ``spacing_mm`` ``[B, D]`` and ``whole``
-            ``[B]``.
+            ``[B]``. A frame that somebody made is taken as it is.
         classes: How many there are, the background among them.
         complete: As for :meth:`Known.of`.
+
+    Raises:
+        InputError: Something is missing, or no such class is complete.
     """
+    strange = sorted(c for c in complete if not 0 <= c < classes)
+    if strange:
+        raise InputError(f"class {strange[0]} is said to be complete, and the network has {classes}, from 0.")
+    if isinstance(content, Frame):
+        return content
+    missing = [name for name in ("affine", "weight", "spacing_mm", "whole") if name not in content]
+    if missing:
+        raise InputError(f"the frame has no {missing[0]!r}.", remedy="AddFramed writes one; or give a Frame.")
     whole = content["whole"].bool().unsqueeze(1).repeat(1, classes)
     whole[:, list(complete)] = True
     return Frame(content["weight"].float(), content["spacing_mm"].float(), whole, content["affine"].float())
@@ -103,7 +133,7 @@ def frame_of(content: Mapping[str, Tensor], classes: int, complete: Sequence[int
 def figures(found: Loss) -> dict[str, Float[Tensor, ""]]:
     """What a loss was made of, to log: ``cross_entropy``, and for each constraint's name ``NAME/value`` and, where
     they are known, ``NAME/lower`` and ``NAME/upper`` (means over the groups), ``NAME/satisfied`` (a share) and
-    ``NAME/cost`` (weighted).
+    ``NAME/cost`` (weighted; NaN where no bound is known, as the others are).
 
     Nothing is read from the device. A constraint of which the batch knows nothing is left out where that shows without
     reading, and NaN elsewhere.
@@ -112,7 +142,8 @@ def figures(found: Loss) -> dict[str, Float[Tensor, ""]]:
     for name, term in found.terms.items():
         told |= {f"{name}/{what}": value for what, value in _of_term(term).items()}
         if name in found.parts:
-            told[f"{name}/cost"] = found.parts[name].detach()
+            cost = found.parts[name].detach()
+            told[f"{name}/cost"] = cost.where(term.bounds.known.any(), torch.nan)
     return told
 
 
@@ -133,7 +164,15 @@ def _of_term(term: Term) -> dict[str, Tensor]:
     }
 
 
-def _labels(labels: Tensor, logits: Tensor) -> Tensor:
+def _labels(content: Any, logits: Any) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"the network gave a {type(logits).__name__}, and no logits [B, K, *space].",
+            remedy="Of deep supervision, hand over the output of full resolution.",
+        )
+    if content is None:
+        raise InputError("the batch's labels are None.", remedy="Give labels, the ignore value where nothing is known.")
+    labels = torch.as_tensor(content)
     space = logits.shape[2:]
     if labels.ndim == logits.ndim and labels.shape[1] == 1:
         labels = labels.squeeze(1)
@@ -142,11 +181,31 @@ def _labels(labels: Tensor, logits: Tensor) -> Tensor:
             f"labels of shape {list(labels.shape)} meet logits of shape {list(logits.shape)}.",
             remedy="Give class indices [B, *space] or [B, 1, *space], no one-hot masks.",
         )
+    if labels.is_floating_point() and labels.device.type == "cpu" and (labels != labels.round()).any():
+        raise InputError(
+            "labels lie between classes: something has interpolated them.",
+            remedy='Resample them by the nearest: Spacingd(["image", "label"], …, mode=("bilinear", "nearest")).',
+        )
     # plain tensors: a MONAI MetaTensor would carry its metadata through every operation
     return labels.as_subclass(Tensor).to(logits.device).long()
 
 
+def _by_name(content: Any) -> Mapping[str, Any]:
+    if content is not None and not isinstance(content, Mapping):
+        raise InputError(
+            f"the batch's bounds are a {type(content).__name__}.",
+            remedy="Give a dictionary: for each constraint's name its bounds [B, R, 2].",
+        )
+    return content or {}
+
+
 def _bounds(name: str, pair: Any, logits: Tensor) -> Bounds:
+    if isinstance(pair, Bounds):
+        return pair.to(logits.device)
+    if pair is None or (isinstance(pair, Sequence) and any(side is None for side in pair)):
+        raise InputError(f"a bound of {name!r} is None.", remedy="Write an unknown side as -inf or inf.")
+    if isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(side, Tensor) for side in pair):
+        pair = torch.stack([side.float() for side in pair], dim=-1)  # as loaders collate pairs of numbers
     sides = torch.as_tensor(pair, dtype=torch.float32).as_subclass(Tensor)
     if sides.ndim == 2:
         sides = sides.unsqueeze(1)  # of one region

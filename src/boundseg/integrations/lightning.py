@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from boundseg.constraints import Term
 from boundseg.integrations import batch
-from boundseg.losses import Objective
+from boundseg.losses import Lagrangian, Loss, Objective, Penalties, Rows
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -36,6 +38,11 @@ class BoundedModule(lightning.LightningModule):
         self.objective = objective
         self.make_optimizer = optimizer
         self.complete = tuple(complete)
+        # of held-out images there are no multipliers, and a proposal is no yardstick
+        self.judging = replace(objective, method=Penalties())
+        # a module of this one: saved with it, and moved to its device
+        self.multipliers = objective.method.multipliers if isinstance(objective.method, Lagrangian) else None
+        self._taught: tuple[Mapping[str, Term], Rows] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
@@ -44,17 +51,40 @@ class BoundedModule(lightning.LightningModule):
 
     def training_step(self, batchdata: Mapping[str, Any], index: int) -> dict[str, Any]:
         """The loss, and under ``figures`` what it was made of."""
-        return self._step(batchdata, "loss")
+        images = batchdata["image"]
+        logits = self(images)
+        known = batch.Known.of(batchdata, logits, self.complete)
+        found = batch.priced(self.objective, logits, known, images)
+        if self.multipliers is not None:
+            self._taught = found.terms, known.rows
+        return self._told(found, "loss", len(images))
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """The multipliers' own step, where there are some, with the values that the network's began from."""
+        if self._taught is not None and isinstance(self.objective.method, Lagrangian):
+            self.objective.method.ascend(self.objective.constraints, *self._taught)
+            self._taught = None
 
     def validation_step(self, batchdata: Mapping[str, Any], index: int) -> dict[str, Any]:
         """The same of held-out images."""
-        return self._step(batchdata, "val_loss")
+        return self._judged(batchdata, "val_loss")
 
-    def _step(self, batchdata: Mapping[str, Any], name: str) -> dict[str, Any]:
+    def test_step(self, batchdata: Mapping[str, Any], index: int) -> dict[str, Any]:
+        """The same, as ``test_loss``."""
+        return self._judged(batchdata, "test_loss")
+
+    def _judged(self, batchdata: Mapping[str, Any], name: str) -> dict[str, Any]:
         images = batchdata["image"]
-        found = batch.loss(self.objective, self(images), batchdata, self.complete)
-        self.log(name, found.total.detach(), prog_bar=True, batch_size=len(images))
+        return self._told(batch.loss(self.judging, self(images), batchdata, self.complete), name, len(images))
+
+    def _told(self, found: Loss, name: str, size: int) -> dict[str, Any]:
+        self.log(name, found.total.detach(), prog_bar=True, batch_size=size)
         return {"loss": found.total, "figures": batch.figures(found)}
+
+    def predict_step(self, batchdata: Mapping[str, Any] | Tensor, *_: Any) -> Tensor:
+        """Logits of a batch, or of images alone."""
+        logits: Tensor = self(batchdata["image"] if isinstance(batchdata, Mapping) else batchdata)
+        return logits
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """What ``optimizer`` makes."""
@@ -65,7 +95,8 @@ class LogConstraints(lightning.Callback):
     """Logs the figures of every constraint: its value, its bounds, the share that is kept, its weighted cost.
 
     They are logged once an epoch as ``NAME/value`` and so on, under ``val/`` for held-out batches: means over the
-    batches that know something of the constraint; see :func:`boundseg.integrations.batch.figures`. It reads
+    batches of all processes that know something of the constraint; see :func:`boundseg.integrations.batch.figures`.
+    It reads
     ``figures`` from what a module's step returns, :class:`BoundedModule`'s or any other's that puts them there.
     """
 
@@ -93,19 +124,30 @@ class LogConstraints(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Logs the training batches of an epoch."""
-        self._log(pl_module, "")
+        self._log(trainer, pl_module, "")
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Logs the held-out ones."""
-        self._log(pl_module, "val/")
+        self._log(trainer, pl_module, "val/")
 
     def _add(self, prefix: str, outputs: Any) -> None:
         for name, value in (outputs.get("figures", {}) if isinstance(outputs, Mapping) else {}).items():
             total, count = self.sums.get(prefix + name, (torch.zeros_like(value), torch.zeros_like(value)))
             self.sums[prefix + name] = (total + value.nan_to_num(0.0), count + (~value.isnan()).to(value.dtype))
 
-    def _log(self, module: lightning.LightningModule, prefix: str) -> None:
-        of_side = [name for name in self.sums if name.startswith("val/") == bool(prefix)]
-        for name in of_side:
-            total, count = self.sums.pop(name)
-            module.log(name, total / count, sync_dist=True)
+    def _log(self, trainer: lightning.Trainer, module: lightning.LightningModule, prefix: str) -> None:
+        own = {name: self.sums.pop(name) for name in [*self.sums] if name.startswith("val/") == bool(prefix)}
+        nothing = torch.zeros(2, device=module.device)
+        for name in _of_all(trainer, sorted(own)):
+            sums = torch.stack(own[name]) if name in own else nothing
+            total, count = trainer.strategy.reduce(sums, reduce_op="sum")
+            module.log(name, total / count, sync_dist=trainer.world_size > 1)
+
+
+def _of_all(trainer: lightning.Trainer, names: list[str]) -> list[str]:
+    """The names of all processes: each must take part in every sum."""
+    if trainer.world_size == 1:
+        return names
+    gathered: list[list[str]] = [[] for _ in range(trainer.world_size)]
+    distributed.all_gather_object(gathered, names)
+    return sorted({name for of_process in gathered for name in of_process})

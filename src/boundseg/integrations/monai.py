@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +21,19 @@ import numpy as np
 import torch
 from monai.config.type_definitions import KeysCollection
 from monai.data.meta_tensor import MetaTensor
+from monai.data.utils import to_affine_nd
 from monai.transforms.transform import MapTransform, Transform
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
 from boundseg.constraints import Constraint
+from boundseg.constraints import descriptor as descriptor_of
 from boundseg.data import priors
 from boundseg.errors import InputError, PriorsError
 from boundseg.integrations import batch
 from boundseg.losses import Average, Loss, Objective
 
+ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd")  # a case's own name may hold dots
 EDGE = 1e-3  # voxels: what rounding may move a position by
 
 
@@ -125,7 +129,7 @@ class AddFramed(MapTransform):
     Every transform of MONAI's that resamples, crops, pads, flips, turns, zooms or warps by an affine map keeps the
     image's affine; the one of the file, inverted, times that of now leads from the predicted voxel to the case's. A
     voxel that lies outside of the case has weight 0. Elastic and grid distortions leave no trace in the affine: leave
-    them out where sizes are bounded.
+    them out where sizes are bounded. ``Transposed`` leaves none either, and is refused.
 
     ``frame`` then holds ``affine``, ``weight``, ``spacing_mm`` and ``whole`` of one image, which MONAI's loaders
     collate.
@@ -133,22 +137,32 @@ class AddFramed(MapTransform):
     Args:
         keys: The image.
         slice_axis: For networks of slices: the axis along which this image is one slice; it must be of length 1, and is
-            squeezed by a later transform (``SqueezeDimd``). Bounds are then those of slices.
+            squeezed by a later transform (``SqueezeDimd``). Bounds are then those of slices, and so it must be one of
+            the case's: neither resampled between them nor turned out of them.
         output: The key that is written.
+        slice_output: The key under which the number of the slice is written, -1 in padding; ``AddBoundsd`` behind this
+            one reads it as its ``slice_key``.
 
     Raises:
-        InputError: The image has no affine that says where it lies, or is no slice.
+        InputError: The image has no affine that says where it lies, or is no slice of its case.
     """
 
-    def __init__(self, keys: KeysCollection = "image", slice_axis: int | None = None, output: str = "frame") -> None:
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        slice_axis: int | None = None,
+        output: str = "frame",
+        slice_output: str = "slice",
+    ) -> None:
         super().__init__(keys)
         if len(self.keys) != 1:
             raise InputError(f"AddFramed looks at one image, and was given {len(self.keys)}.", remedy="Give one key.")
         self.slice_axis = slice_axis
         self.output = output
+        self.slice_output = slice_output
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Adds the frame."""
+        """Adds the frame, and of a slice its number."""
         image = data[self.keys[0]]
         start, shape, now = self._grids(image)
         space = tuple(image.shape[1:])
@@ -161,15 +175,18 @@ class AddFramed(MapTransform):
         inside = ((position >= -0.5 - EDGE) & (position <= last + EDGE)).all(0)
         weight = abs(np.linalg.det(affine[:, :axes])) * inside
         whole = _holds(affine, space, shape)
+        number: dict[Hashable, int] = {}
         if self.slice_axis is not None:
             affine, weight, spacing, whole = self._slice(affine, weight, spacing, space, shape)
+            index = round(float(affine[-1, -1]))
+            number = {self.slice_output: index if weight.any() else -1}
         frame = {
             "affine": torch.from_numpy(affine.astype(np.float32)),
             "weight": torch.from_numpy(weight.astype(np.float32)),
             "spacing_mm": torch.from_numpy(spacing.astype(np.float32)),
             "whole": torch.tensor(whole),
         }
-        return {**data, self.output: frame}
+        return {**data, **number, self.output: frame}
 
     def _grids(self, image: Any) -> tuple[np.ndarray, tuple[int, ...], np.ndarray]:
         """The file's affine and shape, and the affine of now."""
@@ -180,8 +197,15 @@ class AddFramed(MapTransform):
         if start is None or shape is None:
             raise InputError(
                 f"nothing says where the image {self.keys[0]!r} lay before it was transformed.",
-                remedy="Put StartFramed right behind what loads it and gives it channels.",
+                remedy="Put StartFramed right behind what loads it and gives it channels; a PersistentDataset keeps "
+                "what it wrote only with track_meta=True and weights_only=False.",
             )
+        for step in image.applied_operations:
+            if str(step.get("class", "")).startswith("Transpose"):
+                raise InputError(
+                    f"the image {self.keys[0]!r} was transposed, and its affine does not say so.",
+                    remedy="Put Transposed before StartFramed, or turn axes by Orientationd.",
+                )
         shape, axes = tuple(int(n) for n in shape), image.ndim - 1
         if getattr(image, "spatial_ndim", axes) < axes:
             raise InputError(
@@ -189,12 +213,14 @@ class AddFramed(MapTransform):
                 "its affine lacks the others.",
                 remedy="Put StartFramed right behind what gives it channels.",
             )
-        if len(shape) != axes or np.shape(image.affine)[0] != np.shape(start)[0]:
+        if len(shape) != axes:
             raise InputError(
                 f"the image {self.keys[0]!r} has {axes} axes, and its case {len(shape)}.",
                 remedy="Put AddFramed before the transform that takes an axis away, and name it as slice_axis.",
             )
-        return np.asarray(start, np.float64), shape, np.asarray(image.affine, np.float64)
+        # lazy transforms of 2D images leave affines of two axes, others those of three
+        first, now = (to_affine_nd(axes, np.asarray(affine, np.float64)) for affine in (start, image.affine))
+        return first, shape, now
 
     def _slice(
         self,
@@ -215,6 +241,14 @@ class AddFramed(MapTransform):
         between = int(np.abs(affine[:, axis]).argmax())  # of the file's axes, the one that is stepped along
         rows = [i for i in range(len(shape)) if i != between]
         columns = [i for i in range(len(space)) if i != axis]
+        step, place = affine[between, axis], affine[between, -1]
+        tilted = max(abs(affine[between, columns]).max() * max(space), abs(affine[rows, axis]).max())
+        if max(abs(abs(step) - 1), abs(place - round(place)), tilted) > EDGE:
+            raise InputError(
+                f"the slice of {self.keys[0]!r} is none of its case's, and bounds of slices say nothing of it: the "
+                f"volume was {'resampled between' if tilted <= EDGE else 'turned out of'} its slices.",
+                remedy="Keep the spacing between slices (Spacingd, Resized), and turn volumes about that axis only.",
+            )
         in_plane = affine[rows][:, [*columns, -1]]
         whole = _holds(in_plane, [space[i] for i in columns], [shape[i] for i in rows])
         order = [*rows, between]
@@ -235,7 +269,7 @@ class Sought:
     """Which rows of ``priors.csv`` bound a constraint.
 
     Attributes:
-        constraint: Of one region, and of a quantity that ``priors.csv`` has.
+        constraint: Of one region (or pair), whose descriptor measures the quantity in the unit.
         region: The class, as the file names it.
         set: The set.
         quantity: What is bounded.
@@ -247,6 +281,22 @@ class Sought:
     set: str
     quantity: str = "size"
     unit: str = "px"
+
+    def __post_init__(self) -> None:
+        name, own, count = self.constraint.name, self.constraint.descriptor, len(self.constraint.regions)
+        if count != own.traits.arity:
+            raise InputError(
+                f"{name!r} measures {count} regions, and the bounds of {self.region} are of one.",
+                remedy="Make a constraint for each.",
+            )
+        wanted = descriptor_of(self.quantity, self.unit)
+        told = {field: getattr(wanted, field) for field in vars(wanted) if not field.startswith("ax")}
+        # an axis of the file is the descriptor's by its place in what was predicted, of which nothing is known here
+        if not isinstance(own, type(wanted)) or any(getattr(own, field) != value for field, value in told.items()):
+            raise InputError(
+                f"{name!r} measures {own}, and {self.quantity} in {self.unit} is {wanted}.",
+                remedy="Give the constraint that descriptor, or name its own quantity and unit.",
+            )
 
 
 class AddBoundsd(Transform):
@@ -275,7 +325,9 @@ class AddBoundsd(Transform):
         output: str = "bounds",
     ) -> None:
         rows = priors.read(Path(table))
+        self.table = Path(table)
         self.case_key, self.slice_key, self.image_key, self.output = case_key, slice_key, image_key, output
+        self.missed = False
         self.known = {one.constraint.name: self._known(Path(table), rows, one) for one in sought}
 
     def _known(self, table: Path, rows: Sequence[priors.Prior], one: Sought) -> Mapping[str, Any]:
@@ -295,6 +347,11 @@ class AddBoundsd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Adds the bounds of one image."""
         case = str(data[self.case_key]) if self.case_key else self._case_of(data[self.image_key])
+        if not self.missed and self.known and not any(case in known for known in self.known.values()):
+            self.missed = True
+            warnings.warn(
+                f"{self.table} knows nothing of the case {case!r}: it trains without bounds (said once)", stacklevel=2
+            )
         index = None if self.slice_key is None else int(data[self.slice_key])
         unknown = (-math.inf, math.inf)
         found = {name: known.get(case, {}).get(index, unknown) for name, known in self.known.items()}
@@ -308,4 +365,5 @@ class AddBoundsd(Transform):
                 remedy="Put AddBoundsd behind LoadImaged, or give case_key.",
             )
         name = Path(str(meta["filename_or_obj"])).name
-        return name.split(".")[0].removesuffix("_0000")
+        ending = next((e for e in ENDINGS if name.lower().endswith(e)), Path(name).suffix)
+        return name[: len(name) - len(ending)].removesuffix("_0000")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,12 @@ def partial_cross_entropy(
 
     Returns:
         Nats, as float32 (float64 if given that); 0 with zero gradient where no pixel is labelled.
+
+    Raises:
+        ValueError: Labels have another shape, or there is no such average.
+        IndexError: A label is neither a class nor ``ignore``.
     """
+    require_average(average)
     return of_log_probs(two_channels(logits).log_softmax(1), labels, ignore, average)
 
 
@@ -60,13 +65,34 @@ def of_log_probs(
         labels: As there, as are ``ignore`` and ``average``.
         elsewhere: As in :func:`averaged`.
     """
+    if labels.shape != log_probs[:, 0].shape:
+        raise ValueError(
+            f"labels of shape {list(labels.shape)} meet logits of shape {list(log_probs.shape)}: give class indices "
+            "[B, *space]"
+        )
     labels = labels.long()
     there = labels != ignore
     if torch.are_deterministic_algorithms_enabled():  # in which nll_loss has no form on GPUs
         nats = -log_probs.gather(1, labels.where(there, 0).unsqueeze(1)).squeeze(1) * there
     else:
-        nats = F.nll_loss(log_probs, labels, ignore_index=ignore, reduction="none")
+        try:
+            nats = F.nll_loss(log_probs, labels, ignore_index=ignore, reduction="none")
+        except IndexError as error:
+            raise IndexError(
+                f"{error} Labels are 0 to {log_probs.shape[1] - 1}, and {ignore} where nothing is known: ignore=… says "
+                "otherwise"
+            ) from error
     return averaged(nats, there, average, elsewhere)
+
+
+def require_average(average: str) -> None:
+    """Refuses what is no average.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    if average not in get_args(Average):
+        raise ValueError(f"average = {average!r}: choose {', '.join(get_args(Average))}")
 
 
 def averaged(
@@ -101,6 +127,7 @@ def full_cross_entropy(logits: Float[Tensor, "B C *space"], target: Integer[Tens
     """Cross-entropy where every pixel is labelled: :func:`partial_cross_entropy` with nothing ignored.
 
     Raises:
+        ValueError: The target has another shape.
         IndexError: A value of the target is no class (an ignore label among them).
     """
     return partial_cross_entropy(logits, target, ignore=-1)

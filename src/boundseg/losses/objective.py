@@ -12,7 +12,7 @@ from torch import Tensor
 from boundseg.constraints import Bounds, Constraint, Frame, Groups, Memo, Term, Totals
 from boundseg.constraints.precision import best_precision
 from boundseg.gated_crf import GatedCrf
-from boundseg.losses.cross_entropy import Average, counted, of_log_probs, two_channels
+from boundseg.losses.cross_entropy import Average, counted, of_log_probs, require_average, two_channels
 from boundseg.losses.elsewhere import Elsewhere, Share
 from boundseg.losses.method import Asked, Figures, Method, Penalties, Predicted, Rows
 
@@ -64,6 +64,9 @@ class Objective:
     method: Method = field(default_factory=Penalties)
 
     def __post_init__(self) -> None:
+        require_average(self.average)
+        if isinstance(self.constraints, Constraint):
+            raise ValueError(f"constraints is one of them, {self.constraints.name!r}, and no list: put it into […]")
         names = [constraint.name for constraint in self.constraints]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -91,7 +94,7 @@ class Objective:
                 that is not named knows nothing here and costs nothing.
             frame: Where the predicted voxels lie in their cases.
             volumes: Which images are slices of one volume; needed by constraints of scope ``volume``.
-            strength: The factor ρ on all constraints, or on each by its name, for a warm-up.
+            strength: The factor ρ on all constraints, or on each by its name (1 of others), for a warm-up.
             t: The steepness of log-barriers, which grows by a schedule.
             images: What the network saw, for the gated CRF.
             rows: For multipliers: which of all slices (``slice``), and of all volumes, those of the batch are.
@@ -116,7 +119,7 @@ class Objective:
         totals: dict[str, Totals] = {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.method.descends_terms):
             terms = self._terms(asked, probs, bounds, frame, volumes, t, elsewhere, totals)
-        strengths = {c.name: strength[c.name] if isinstance(strength, Mapping) else strength for c in asked}
+        strengths = {c.name: strength.get(c.name, 1.0) if isinstance(strength, Mapping) else strength for c in asked}
         predicted = Predicted(logits, log_probs, labels, self.ignore, frame, volumes, self.average)
         taught = self.method(Asked(asked, terms, strengths, rows, predicted, rest))
         # a volume's cost may be float64, as its sums are

@@ -83,7 +83,7 @@ def _mass(probs: Tensor, frame: Frame, unit: LengthUnit, axes: int) -> tuple[Ten
     """The probabilities to be summed, and what remains to be multiplied to their sums."""
     weight = frame.weight.to(probs.dtype)
     volume = frame.spacing("mm", axes).to(probs.dtype).prod(1).reshape(-1, 1, 1) if unit == "mm" else 1.0
-    if weight[0].numel() == 1:
+    if weight.shape[1:].numel() == 1:
         return frame.owned(probs), weight.reshape(-1, 1, 1) * volume
     return frame.mass(probs), volume
 

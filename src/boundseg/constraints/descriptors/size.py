@@ -73,7 +73,7 @@ class Size:
         if self.unit == "grid_px":
             return frame.owned(probs).flatten(2).sum(2, keepdim=True)
         weight = frame.weight.to(probs.dtype).unsqueeze(1)
-        uniform = weight[0].numel() == 1
+        uniform = weight.shape[1:].numel() == 1
         size = (
             frame.owned(probs).flatten(2).sum(2) * weight.flatten(1)
             if uniform

@@ -109,7 +109,7 @@ class Linear:
             owned = torch.zeros(1, *space, dtype=dtype, device=logits.device)
             frame.owned(owned).fill_(1)  # a view of what is not halo
             weight = weight * owned
-        uniform = weight[0].numel() == 1
+        uniform = weight.shape[1:].numel() == 1
         weight = weight.reshape(-1, 1) if uniform else weight.expand(-1, *space).reshape(len(weight), -1)
         if labels is not None:
             labels = labels.reshape(batch, -1).long()
