@@ -76,6 +76,14 @@ def test_around_is_a_value_and_both_margins() -> None:
         Bounds.around(torch.tensor([1.0, float("nan")]), relative=0.1)
 
 
+def test_a_margin_leaves_an_unknown_side_unknown() -> None:
+    wider = Bounds(torch.tensor([-INF, 10.0]), torch.tensor([100.0, INF])).widened(relative=0.1, absolute=10)
+    assert wider.lower.tolist() == [-INF, -1]
+    assert wider.upper.tolist() == [120, INF]
+    with pytest.raises(BoundsError, match="a value to put bounds around is infinite"):
+        Bounds.around(torch.tensor([INF]))
+
+
 def test_one_side_may_be_all_that_is_known() -> None:
     least, most = Bounds.at_least(torch.tensor([3.0])), Bounds.at_most(torch.tensor([3.0]))
     assert (least.lower.item(), least.upper.item()) == (3, INF)

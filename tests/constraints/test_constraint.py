@@ -10,6 +10,7 @@ from boundseg.constraints import (
     Bounds,
     Centroid,
     Constraint,
+    Descriptor,
     Frame,
     Groups,
     Penalty,
@@ -193,6 +194,12 @@ def test_what_no_constraint_can_be_says_why() -> None:
             ({"weight": -1.0}, "weight = -1.0: give a number of 0 or more"),
             ({"regions": (1, 2)}, "regions = (1, 2): give a tuple of classes for each"),
             ({"regions": ()}, "give a tuple of classes for each"),
+            ({"regions": ((-1,),)}, "the region (-1,) is none: give classes, 0 or more, each of them once"),
+            ({"regions": ((1, 1),)}, "the region (1, 1) is none"),
+            ({"regions": (("1",),)}, "the region ('1',) is none"),
+            ({"scale": -1.0}, "scale = -1"),
+            ({"weight": "1"}, "weight = 1: give a number of 0 or more"),
+            ({"descriptor": Size}, "descriptor = Size is a class: give Size(…)"),
         ):
             try:
                 Constraint(**{"name": "size", "descriptor": Size(), "regions": ((1,),), **options})
@@ -202,6 +209,33 @@ def test_what_no_constraint_can_be_says_why() -> None:
         assert Constraint("size", Size(), [[1], [1, 2]]).regions == ((1,), (1, 2))
         """
     )
+
+
+def test_a_class_that_the_network_lacks_is_no_constraint_without_a_cost() -> None:
+    constraint = Constraint("size", Size(), ((2,),))
+    with pytest.raises(ValueError, match="size: class 2 is none of the network's 2, which count from 0"):
+        constraint(torch.rand(3, 2, 4, 4), Bounds.unknown(3, 1))
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (Frame(torch.ones(3, 1, 4, 4)), r"weight of shape \[3, 1, 4, 4\] meets predictions of 3 images of 4x4"),
+        (Frame(torch.ones(3, 4, 5)), r"weight of shape \[3, 4, 5\] meets"),
+        (Frame(torch.ones(1, 1, 1)), "the frame's weight is of 1 images, and there are 3 predictions"),
+    ],
+)
+def test_a_frame_of_other_images_is_refused(frame: Frame, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Constraint("size", Size(), ((1,),))(torch.rand(3, 2, 4, 4), Bounds.unknown(3, 1), frame)
+
+
+@pytest.mark.parametrize("descriptor", [Size(), Size("fraction"), Centroid(axis=0)])
+def test_a_batch_of_nothing_costs_nothing(descriptor: Descriptor) -> None:
+    constraint = Constraint("it", descriptor, ((1,),))
+    term = constraint(torch.rand(0, 2, 4, 4, requires_grad=True), Bounds.unknown(0, 1))
+    assert term.value.shape == (0, 1)
+    assert float(term.mean.detach()) == 0
 
 
 def test_a_volume_needs_its_images_named() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from boundseg.constraints import Bounds
 from boundseg.constraints.multipliers import Multipliers
 from tests.constraints.cases import values_and_bounds
+from tests.plain import run_plain
 
 INF = torch.inf
 
@@ -91,6 +92,33 @@ def test_a_multiplier_falls_again_once_its_bound_is_kept() -> None:
     for value, expected in ((3.0, 2.0), (0.5, 1.5), (-9.0, 0.0)):
         multipliers.ascend("v", torch.tensor([[value]]), bounds, rows, rate=1.0)
         assert multipliers.of("v")[1].item() == expected
+
+
+def test_multipliers_are_found_again_by_the_names_of_their_constraints() -> None:
+    saved = Multipliers({"size 0.5": (2, 1), "b": (2, 1)})
+    saved.of("size 0.5").fill_(8)
+    other = Multipliers({"b": (2, 1), "size 0.5": (2, 1)})
+    other.load_state_dict(saved.state_dict())
+    assert float(other.of("size 0.5").sum()) == 32
+    assert float(other.of("b").sum()) == 0
+
+
+def test_rows_are_of_every_value() -> None:
+    """Without the tests' type checks, as users meet it."""
+    run_plain(
+        """
+        import torch
+        from boundseg.constraints import Bounds, Multipliers
+
+        multipliers, bounds = Multipliers({"a": (3, 1)}), Bounds.unknown(2, 1)
+        for step, options in ((multipliers.cost, {}), (multipliers.ascend, {"rate": 1.0})):
+            try:
+                step("a", torch.zeros(2, 1), bounds, torch.tensor([0]), **options)
+                raise SystemExit("one row was taken for two values")
+            except ValueError as error:
+                assert "rows of shape [1] meet 2 values of 'a'" in str(error), error
+        """
+    )
 
 
 def test_a_coefficient_of_nothing_is_refused() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.data import default_collate
 
-from boundseg.constraints import Bounds, Constraint, Groups, Size
+from boundseg.constraints import Bounds, Constraint, Frame, Groups, Size
 from boundseg.errors import InputError
 from boundseg.integrations import batch
 from boundseg.losses import Objective
@@ -65,6 +66,36 @@ def test_figures_are_means_over_what_is_known() -> None:
     nothing = {"area": torch.tensor([[-INF, INF]] * 4)}
     unknown = batch.figures(batch.loss(Objective(constraints=[AREA]), logits, {"label": labels, "bounds": nothing}))
     assert torch.isnan(unknown["area/value"])
+    assert torch.isnan(unknown["area/cost"])
+
+
+def test_bounds_and_volumes_as_loaders_collate_them() -> None:
+    logits, labels = logits_and_labels()
+    one = default_collate([{"bounds": {"area": (1.0, 20.0)}, "volume": i // 2} for i in range(4)])
+    found = batch.loss(Objective(constraints=[AREA]), logits, {"label": labels, **one})
+    by_hand = {"area": Bounds(torch.ones(4, 1), torch.full((4, 1), 20.0))}
+    same = batch.loss(Objective(constraints=[AREA]), logits, {"label": labels, "bounds": by_hand})
+    torch.testing.assert_close(found.total, same.total)
+    known = batch.Known.of({"label": labels, **one}, logits)
+    assert known.volumes is not None
+    assert known.volumes.index.tolist() == [0, 0, 1, 1]
+
+
+def test_one_channel_has_the_frame_of_two_classes() -> None:
+    logits, frame = torch.randn(2, 1, 8, 9), Frame(torch.ones(2, 8, 9), affine=torch.eye(2, 3).expand(2, 2, 3))
+    written = {"affine": frame.affine, "weight": frame.weight, "spacing_mm": torch.ones(2, 2),
+               "whole": torch.tensor([True, False])}  # fmt: skip
+    content = {
+        "label": torch.full((2, 8, 9), 255),
+        "bounds": {"area": torch.tensor([[90.0, INF]] * 2)},
+        "frame": written,
+    }
+    term = batch.loss(Objective(constraints=[AREA]), logits, content).terms["area"]
+    assert term.bounds.lower.flatten().tolist() == [90, -INF], "of a part, only an upper bound holds"
+    complete = batch.loss(Objective(constraints=[AREA]), logits, content, complete=[1]).terms["area"]
+    assert complete.bounds.lower.flatten().tolist() == [90, 90]
+    with pytest.raises(InputError, match="class 7 is said to be complete, and the network has 2"):
+        batch.loss(Objective(constraints=[AREA]), logits, content, complete=[7])
 
 
 @pytest.mark.parametrize(
@@ -73,6 +104,12 @@ def test_figures_are_means_over_what_is_known() -> None:
         ({"bounds": {}}, r"the batch has no 'label'; it has bounds\."),
         (torch.zeros(4, 3, 8, 9), r"labels of shape \[4, 3, 8, 9\] meet logits of shape \[4, 3, 8, 9\]\."),
         ({"label": torch.zeros(4, 8, 9), "bounds": {"area": torch.zeros(4)}}, r"the bounds of 'area' have shape \[4\]"),
+        ({"label": torch.full((4, 8, 9), 0.5)}, "labels lie between classes: something has interpolated them"),
+        ({"label": None}, "the batch's labels are None"),
+        ({"label": torch.zeros(4, 8, 9), "bounds": torch.zeros(4, 2)}, "the batch's bounds are a Tensor"),
+        ({"label": torch.zeros(4, 8, 9), "bounds": {"area": (None, 4.0)}}, "a bound of 'area' is None"),
+        ({"label": torch.zeros(4, 8, 9), "frame": {"weight": torch.ones(4, 8, 9)}}, "the frame has no 'affine'"),
+        ({"label": torch.zeros(4, 8, 9), "volume": ["a", "b"]}, "names the volume of 2 images, and has 4"),
     ],
 )
 def test_what_does_not_fit_is_named(target: object, message: str) -> None:

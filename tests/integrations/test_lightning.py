@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from boundseg.constraints import Constraint, Size
+from boundseg.constraints import Constraint, Multipliers, Size
 from boundseg.integrations import batch
 from boundseg.integrations.lightning import BoundedModule, LogConstraints
-from boundseg.losses import Objective
+from boundseg.losses import Lagrangian, Objective
 
 AREA = Constraint("area", Size("px"), ((1,),), weight=1e-2)
 # workers are not worth their start here, and an accelerator is not what is tested
@@ -76,3 +76,33 @@ def test_the_bound_moves_the_size_into_its_bounds() -> None:
     far, near = (float(trainer.callback_metrics["area/value"]) for trainer in (before, after))
     assert far > 100
     assert 18 < near < 0.6 * far, "one convolution of noise keeps what it can"
+
+
+def test_processes_log_what_any_of_them_knows() -> None:
+    """Of two held-out images, one process has the one of which nothing is known."""
+    _, trainer = trained(1, devices=2, strategy="ddp_fork", max_steps=1)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert (logged["val/area/lower"], logged["val/area/upper"]) == (20, 40)
+    _, alone = trained(1, max_steps=1)
+    assert logged["val/area/cost"] > 0
+    assert set(logged) == set(alone.callback_metrics)
+
+
+def test_multipliers_rise_after_each_step_and_are_saved_with_the_module() -> None:
+    lightning.seed_everything(0, verbose=False)
+    method = Lagrangian(Multipliers({"area": (6, 1)}), rate=0.5)
+    network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    module = BoundedModule(network, Objective(constraints=[AREA], method=method), partial(torch.optim.SGD, lr=0.1))
+    rows = [{**one, "rows": {"slice": i}} for i, one in enumerate(images())]
+    trainer = lightning.Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(rows, batch_size=3), DataLoader(images()[:2], batch_size=1))
+    raised = method.multipliers.of("area")
+    assert (raised[1, 1::2] > 0).all(), "much too large at first"
+    assert (raised[:, ::2] == 0).all(), "nothing is known"
+    torch.testing.assert_close(module.state_dict()["multipliers.multipliers_area"], raised)
+    predicted = trainer.predict(module, DataLoader(images()[:2], batch_size=2))
+    assert predicted is not None
+    assert predicted[0].shape == (2, 2, 16, 16)

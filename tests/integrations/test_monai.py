@@ -13,6 +13,7 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedTrainer
 from monai.networks.nets import BasicUNet
 from monai.transforms import (
+    Affined,
     CenterSpatialCropd,
     Compose,
     EnsureChannelFirstd,
@@ -28,10 +29,11 @@ from monai.transforms import (
     SpatialPadd,
     SqueezeDimd,
     Transform,
+    Transposed,
 )
 from monai.utils import set_determinism
 
-from boundseg.constraints import Constraint, Size
+from boundseg.constraints import Centroid, Constraint, Size
 from boundseg.data import priors
 from boundseg.data.priors import Prior
 from boundseg.errors import InputError, PriorsError
@@ -122,6 +124,45 @@ def test_a_slice_of_a_loaded_file_is_a_slice_of_its_case(tmp_path: Path) -> None
     assert frame.whole is not None
     assert frame.whole.all(), "all of its slice is there"
     assert float(frame.weight.sum()) == pytest.approx(SHAPE[0] * SHAPE[1], rel=0.06)
+    assert moved["slice"] == 5
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_frame_numbers_its_slice_and_bounds_behind_it_are_those_of_the_slice(flip: bool, tmp_path: Path) -> None:
+    steps = [StartFramed("image"), *([Flipd("image", 2)] if flip else []), SpatialPadd("image", (-1, -1, 12)),
+             SpatialCropd("image", roi_start=(0, 0, 6), roi_end=(40, 40, 7)), AddFramed("image", slice_axis=2),
+             AddBoundsd(table(tmp_path), [Sought(AREA, "LV", "individual")], case_key="case",
+                        slice_key="slice")]  # fmt: skip
+    moved: Any = Compose(steps)({"image": coordinates(), "case": "patient1"})
+    assert moved["slice"] == int(moved["image"][3].max()) == (3 if flip else 4)
+    assert moved["bounds"]["area"].tolist() == ([[1, 2]] if flip else [[-np.inf, np.inf]])
+
+
+@pytest.mark.parametrize(
+    ("move", "fact"),
+    [
+        (Spacingd("image", (1.5, 1.2, 2.0)), "was resampled between its slices"),
+        (Resized("image", (20, 26, 12), mode="trilinear"), "was resampled between its slices"),
+        (Affined("image", rotate_params=(0, 0.4, 0)), "was turned out of its slices"),
+    ],
+)
+def test_what_is_no_slice_of_its_case_is_refused(move: Transform, fact: str) -> None:
+    data: Any = {"image": coordinates()}
+    with pytest.raises(InputError, match=fact):
+        for step in (
+            StartFramed("image"), move, CenterSpatialCropd("image", (-1, -1, 1)), AddFramed("image", slice_axis=2)
+        ):  # fmt: skip
+            data = step(data)
+
+
+@pytest.mark.parametrize("move", [Flipd("image", 0), Rotate90d("image", 1), SpatialPadd("image", (30, 30))])
+def test_lazy_transforms_of_slices_are_those_that_are_not(move: Transform) -> None:
+    data = {"image": MetaTensor(torch.arange(12 * 14.0).reshape(1, 12, 14))}
+    frames = [
+        Compose([StartFramed("image"), move, AddFramed("image")], lazy=lazy)(data)["frame"] for lazy in (False, True)
+    ]
+    for name, value in frames[0].items():
+        torch.testing.assert_close(frames[1][name], value)
 
 
 @pytest.mark.parametrize("source", ["array", "file"])
@@ -154,6 +195,7 @@ def test_the_frame_is_right_however_an_image_came_in(source: str, tmp_path: Path
         ([StartFramed("image"), AddFramed("image", slice_axis=2)], "axis 2 of an image of 20x26x8 voxels is not that"),
         ([StartFramed("image"), SpatialCropd("image", roi_start=(0, 0, 5), roi_end=(40, 40, 6)),
           SqueezeDimd("image", dim=3), AddFramed("image")], "has 2 axes, and its case 3"),
+        ([StartFramed("image"), Transposed("image", [0, 2, 1, 3]), AddFramed("image")], "'image' was transposed"),
     ],
 )  # fmt: skip
 def test_a_grid_that_is_not_known_is_refused(steps: list[Transform], message: str) -> None:
@@ -188,8 +230,36 @@ def test_bounds_are_looked_up_by_the_file_and_the_slice(tmp_path: Path) -> None:
         PriorsError, match=r"no size of LV in the set 'individual', px, per volume; there is px, per sl"
     ):
         AddBoundsd(table(tmp_path), [Sought(AREA, "LV", "individual")])
+    with pytest.warns(UserWarning, match="knows nothing of the case 'patient2'"):
+        assert of_slices({"case": "patient2", "slice": 3})["bounds"]["area"].tolist() == [[-np.inf, np.inf]]
     with pytest.raises(InputError, match="nothing says which case the image 'image' is"):
         of_volume({"image": torch.zeros(1, 2, 2)})
+
+
+def test_a_name_with_dots_is_a_name(tmp_path: Path) -> None:
+    priors.write(tmp_path / "priors.csv", [Prior("p.2", None, "LV", "size", 10, 20, "px", "volume", "typed")])
+    nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE), tmp_path / "p.2_0000.nii.gz")
+    look_up = AddBoundsd(tmp_path / "priors.csv", [Sought(AREA, "LV", "volume")])
+    assert look_up(LoadImaged("image")({"image": tmp_path / "p.2_0000.nii.gz"}))["bounds"]["area"].tolist() == [
+        [10, 20]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("constraint", "options", "message"),
+    [
+        (AREA, {"unit": "mL"}, r"'area' measures Size\(unit='px'\), and size in mL is Size\(unit='mL'\)"),
+        (AREA, {"quantity": "centroid_x"}, "and centroid_x in px is Centroid"),
+        (Constraint("two", Size(), ((1,), (2,))), {}, "'two' measures 2 regions, and the bounds of LV are of one"),
+    ],
+)
+def test_bounds_of_something_else_are_refused(constraint: Constraint, options: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Sought(constraint, "LV", "volume", **options)
+
+
+def test_a_centroid_is_sought_whatever_its_axis_is_called() -> None:
+    Sought(Constraint("at", Centroid("mm", 0), ((1,),)), "LV", "volume", quantity="centroid_y", unit="mm")
 
 
 def discs(count: int) -> list[dict[str, Any]]:

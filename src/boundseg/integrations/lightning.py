@@ -78,7 +78,7 @@ class BoundedModule(lightning.LightningModule):
         return self._told(batch.loss(self.judging, self(images), batchdata, self.complete), name, len(images))
 
     def _told(self, found: Loss, name: str, size: int) -> dict[str, Any]:
-        self.log(name, found.total.detach(), prog_bar=True, batch_size=size)
+        self.log(name, found.total.detach(), prog_bar=True, batch_size=size, sync_dist=name != "loss")
         return {"loss": found.total, "figures": batch.figures(found)}
 
     def predict_step(self, batchdata: Mapping[str, Any] | Tensor, *_: Any) -> Tensor:

@@ -138,6 +138,6 @@ def _move(tensor: Float[Tensor, "B R flat"], affine: Float[Tensor, "..."], order
     for _ in range(order):
         # each pass turns the first side and puts it last, so that all are turned and in place after the last one;
         # no matrix product: autocast would put it into half precision
-        sides = tensor.reshape(*tensor.shape[:2], 1, side, -1)
+        sides = tensor.reshape(*tensor.shape[:2], 1, side, tensor.shape[2] // side)
         tensor = (matrix.unsqueeze(-1) * sides).sum(-2).transpose(-1, -2).flatten(2)
     return tensor
