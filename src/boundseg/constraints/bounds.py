@@ -29,6 +29,11 @@ class Bounds:
     upper: Float[Tensor, "..."]
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.lower, Tensor) and isinstance(self.upper, Tensor)):
+            raise BoundsError(
+                f"bounds are a {type(self.lower).__name__} and a {type(self.upper).__name__}.",
+                remedy="Give tensors: Bounds(torch.tensor([[…]]), torch.tensor([[…]])).",
+            )
         if self.lower.shape != self.upper.shape:
             raise BoundsError(
                 f"lower bounds of shape {list(self.lower.shape)} meet upper bounds of shape {list(self.upper.shape)}.",
