@@ -141,6 +141,17 @@ def test_a_drawing_of_a_picture_becomes_a_label_set(folder: Path) -> None:
     assert (labels == dataset.ignore).sum() == labels.size - 5
 
 
+@pytest.mark.parametrize("shape", [(10, 12), (40, 48), (24, 20)])
+def test_a_drawing_of_another_size_is_refused(folder: Path, shape: tuple[int, int]) -> None:
+    """It was drawn on a picture at half its size, perhaps; nothing says where its pixels lie."""
+    dataset = converted(folder)
+    (folder / "drawn").mkdir()
+    Image.fromarray(np.ones(shape, np.uint8)).save(folder / "drawn" / f"{dataset.training_cases[0]}.png")
+    with pytest.raises(InputError, match=f"has {shape[0]} x {shape[1]} pixels, its image 20 x 24"):
+        convert_drawings(folder / "drawn", dataset, "scribble", parse_meaning(["1=cell"], dataset))
+    assert not dataset.label_sets
+
+
 def test_from_pictures_to_predictions_in_the_same_kind_of_file(folder: Path) -> None:
     """Trains on channels in files of their own; predicts pictures as they were, and as they lie in the dataset."""
     from tests.training.cases import entry, tiny

@@ -215,7 +215,11 @@ def _labels(
         # an empty segmentation of 3D Slicer: one voxel, wherever it lies
         return np.full(image.array.shape, ignore, np.uint8)
     if volume_io.ending(path) in PICTURE_ENDINGS:
-        # few tools write the size of a pixel again: the shape says whether it is the image's
+        # few tools write the size of a pixel again, and none says where a part lies: the shape has to be the image's
+        if volume.array.shape != image.array.shape:
+            rows, columns, of_rows, of_columns = *volume.array.shape[:2], *image.array.shape[:2]
+            fact = f"{path.name} has {rows} x {columns} pixels, its image {of_rows} x {of_columns}."
+            problems.append(Problem(fact, str(path.parent), "Is it of this case? Save the drawing at full size."))
         volume = replace(volume, affine=image.affine)
     try:
         place = placing(path, volume, image)
