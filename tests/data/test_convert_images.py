@@ -98,6 +98,76 @@ def test_png_of_16_bits_and_three_colours_loses_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "itemsize"),
+    [
+        ({"tile": (16, 16)}, 2),
+        ({"planarconfig": "separate"}, 2),
+        ({"extratags": [(274, "H", 1, 3, True)]}, 2),
+        ({"extratags": [(274, "H", 1, 4, True)]}, 2),
+        ({"tile": (16, 16)}, 1),
+        ({"planarconfig": "separate"}, 1),
+    ],
+)
+def test_colours_are_read_to_the_last_bit_or_not_at_all(tmp_path: Path, options: dict[str, Any], itemsize: int) -> None:
+    """SimpleITK reads 8 of 16 bits of tiles, of planes and of what is turned."""
+    pytest.importorskip("SimpleITK")
+    array = colours(dtype=f"uint{8 * itemsize}")
+    stored = array.transpose(2, 0, 1) if "planarconfig" in options else array
+    tifffile.imwrite(tmp_path / "a.tif", np.ascontiguousarray(stored), photometric="rgb", **options)
+    if itemsize == 1:
+        assert np.array_equal(read_picture(tmp_path / "a.tif").channels, array)
+    else:
+        with pytest.raises(InputError, match=r"a\.tif has colours of more than 8 bits in a form"):
+            read_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint32"])
+def test_integers_of_tiff_keep_their_sign(tmp_path: Path, dtype: str) -> None:
+    array = np.array([[0, 1], [100, np.iinfo(dtype).min]]).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    assert np.array_equal(read_picture(tmp_path / "a.tif").channels[..., 0], array)
+    if dtype == "uint32":
+        tifffile.imwrite(tmp_path / "a.tif", array + np.uint32(4_000_000_000))
+        with pytest.raises(InputError, match="holds numbers above 2147483647"):
+            read_picture(tmp_path / "a.tif")
+
+
+# as EXIF defines them: what the stored rows and columns become
+TURNS = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", "_deflated.tif"])
+def test_a_picture_is_upright_as_every_viewer_shows_it(tmp_path: Path, turn: int, ending: str) -> None:
+    """Else a mask that was drawn in a viewer would lie elsewhere than its picture."""
+    array = np.kron(np.arange(0, 240, 40).reshape(2, 3), np.ones((8, 8))).astype(np.uint8)
+    path = tmp_path / f"a{ending}"
+    if path.suffix == ".tif":
+        options: dict[str, Any] = {"compression": "deflate"} if "deflated" in ending else {}
+        tag = (274, "H", 1, turn, True)
+        tifffile.imwrite(path, array, resolution=(254, 508), resolutionunit=2, extratags=[tag], **options)
+    else:
+        exif = Image.Exif()
+        exif[274] = turn
+        Image.fromarray(array).save(path, exif=exif, dpi=(254, 508), quality=100)
+    picture = read_picture(path)
+    expected = TURNS[turn](array)
+    assert picture.channels.shape == (*expected.shape, 1)
+    assert np.abs(picture.channels[..., 0].astype(int) - expected).max() <= (2 if ending == ".jpg" else 0)
+    # 508 rows and 254 columns an inch, as they are stored
+    assert np.allclose(picture.spacing_mm, (0.05, 0.1) if turn < 5 else (0.1, 0.05), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
     ("options", "spacing_mm"),
     [
         ({"resolution": (254, 508), "resolutionunit": 2}, (0.05, 0.1)),
