@@ -218,6 +218,7 @@ def read_series(series: Series, folder: Path, library: Any) -> Volume:
     if len(headers) == 1 and (thick_mm := _thickness_mm(headers[0])):
         image.SetSpacing((*image.GetSpacing()[:2], thick_mm))
     volume = of_itk(image, library)
+    volume_io.require_grid(volume.affine, f"series {series}", str(folder))
     array = volume.array.astype(np.float32) if volume.array.dtype == np.float64 else volume.array
     return Volume(array, volume.affine)
 
