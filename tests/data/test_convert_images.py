@@ -18,7 +18,7 @@ from boundseg.data.picture_io import count_channels, parse_spacing, read_picture
 from boundseg.errors import InputError
 from boundseg.training.loop import train
 from boundseg.training.predict import predict
-from tests.cli.cases import Result, refused
+from tests.cli.cases import Result, ok, refused
 from tests.conftest import CommandLine
 
 tifffile = pytest.importorskip("tifffile")  # which wrote the files of most microscopes
@@ -263,6 +263,31 @@ def test_nnunets_pictures_of_colours_are_read_as_they_are(folder: Path) -> None:
     Image.fromarray(colours()[..., 0]).save(first)
     with pytest.raises(InputError, match=r"has 1 channel\(s\), dataset.json names 3"):
         again.read_image(case)
+
+
+def test_every_verb_takes_colours_in_one_file(folder: Path, command_line: CommandLine) -> None:
+    """convert labels, convert nnunet, priors report and info need the grid of a case, not its channels."""
+    dataset = converted(folder)
+    (folder / "drawn").mkdir()
+    for case in dataset.cases:
+        first, *others = dataset.image_paths(case)
+        for path in others:
+            path.unlink()
+        (folder / "pictures" / f"{case}.png").replace(first)
+    case = dataset.cases_of("train")[0]
+    Image.fromarray(np.eye(*SHAPE, dtype=np.uint8)).save(folder / "drawn" / f"{case}.png")
+    (folder / "sizes.csv").write_text(f"case,cell (px)\n{case},72\n")
+    out = dataset.folder
+    report = ("priors", out, "report", "--table", folder / "sizes.csv", "--column", "cell (px)")
+    for command in (
+        ("convert", "labels", folder / "drawn", out, "--name", "drawn", "--map", "1=cell"),
+        ("convert", "nnunet", out, folder / "Dataset001_cells", "--labels", "drawn"),
+        report,
+        ("info", out),
+    ):
+        ok(Result(*command_line(*command)))
+    written = np.asarray(Image.open(folder / "Dataset001_cells" / "labelsTr" / f"{case}.png"))
+    assert np.array_equal(written, np.where(np.eye(*SHAPE), 1, dataset.ignore))
 
 
 def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(folder: Path, command_line: CommandLine) -> None:

@@ -126,7 +126,7 @@ def convert_drawings(
         for case, path in paths.items():
             report(case)
             try:
-                image = volume_io.read(dataset.image_paths(case)[0])
+                image = dataset.read_grid(case)
                 labels = _labels(case, path, image, values, dataset.ignore, drawn, seen)
             except InputError as error:
                 problems += error.problems
