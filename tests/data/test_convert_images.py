@@ -290,6 +290,20 @@ def test_every_verb_takes_colours_in_one_file(folder: Path, command_line: Comman
     assert np.array_equal(written, np.where(np.eye(*SHAPE), 1, dataset.ignore))
 
 
+def test_masks_may_lie_beside_their_pictures(folder: Path, command_line: CommandLine) -> None:
+    apart = converted(folder)
+    for path in (folder / "masks").iterdir():
+        path.replace(folder / "pictures" / path.name)
+    command = ("convert", "images", folder / "pictures", folder / "beside", "--masks", folder / "pictures")
+    command = (*command, "--map", "255=cell")
+    refused(Result(*command_line(*command)), "nothing says which is which", "--files '{case}_mask'")
+    ok(Result(*command_line(*command, "--files", "{case}_mask")))
+    beside = Dataset.open(folder / "beside")
+    assert beside.cases == apart.cases
+    for path in (path for case in apart.cases for path in (*apart.image_paths(case), apart.label_path(case))):
+        assert (beside.folder / path.relative_to(apart.folder)).read_bytes() == path.read_bytes()
+
+
 def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(folder: Path, command_line: CommandLine) -> None:
     pictures, masks = folder / "pictures", folder / "masks"
     transparent = np.dstack([colours(), np.full(SHAPE, 9, np.uint8)])
@@ -297,6 +311,8 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(folder: Path, 
     Image.fromarray(np.dstack([colours(), np.full(SHAPE, 255, np.uint8)])).save(pictures / "opaque.png")
     Image.fromarray(colours()[..., 0]).save(pictures / "grey.png")
     (pictures / "broken.png").write_bytes(b"no picture")
+    Image.fromarray(colours()).save(pictures / "other.webp")
+    Image.fromarray(np.zeros(SHAPE, np.uint8)).save(masks / "tile3_mask.gif")
     pages = [Image.fromarray(colours()) for _ in range(2)]
     pages[0].save(pictures / "pages.tif", save_all=True, append_images=pages[1:])
     Image.fromarray(colours()).save(masks / "tile0_mask.png")
@@ -310,6 +326,8 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(folder: Path, 
         f"clear.png is transparent in {20 * 24} of {20 * 24} pixels.",
         "pictures differ in channels",
         "broken.png cannot be read as a picture",
+        "other.webp is no picture that boundseg reads.",
+        "tile3_mask.gif is no picture that boundseg reads.",
         "pages.tif holds 2 pages",
         "tile0_mask.png is of colours",
         "tile1_mask.png holds 7, of which --map says nothing.",

@@ -180,6 +180,7 @@ def convert_labels(folder: Path, dataset: Path, name: str, meaning: list[str], f
         "drawings that cover a part of the image, ignore elsewhere": drawn.placed,
         "nothing drawn": drawn.empty,
         "training cases without a drawing": drawn.missing,
+        "folders not looked into": drawn.folders,
         "of --map, held by no drawing": [str(value) for value in drawn.unused],
     }
     show_lists(told)

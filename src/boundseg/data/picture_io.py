@@ -16,6 +16,8 @@ from boundseg.errors import InputError, VolumeError
 
 PICTURE_ENDINGS = (".png", ".tif", ".tiff")
 LOSSY = (".jpg", ".jpeg")
+# what else holds pictures: passed over in silence, one would be missed
+UNREAD_PICTURES = (".gif", ".webp", ".jp2", ".heic", ".svs", ".ndpi", ".czi", ".nd2", ".lif")
 COLOURS = ("red", "green", "blue")
 # mm of one; µ may be either of two characters
 MM = {"nm": 1e-6, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "micron": 1e-3, "microns": 1e-3, "mm": 1.0, "cm": 10.0}
