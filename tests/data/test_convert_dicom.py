@@ -109,6 +109,7 @@ def test_of_several_series_one_is_named(tmp_path: Path, command_line: CommandLin
         ("times", "5 slices lie at 4 places (time points, or echoes)."),
         ("turned", "its slices are not parallel"),
         ("nowhere", "do not say where their slices lie"),
+        ("no position", "do not say where their slices lie"),
         ("tilted", "a tilted gantry"),
         ("frames", "is a multi-frame file, of 2 frames"),
         ("pixels", "its pixels are not of one size, but of 0.5 x 0.5 mm and 1.25 x 0.75 mm"),
@@ -131,6 +132,8 @@ def test_what_is_no_stack_is_refused(tmp_path: Path, command_line: CommandLine, 
             file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         elif damage == "nowhere":
             del file.ImagePositionPatient
+        elif damage == "no position" and number == 0:
+            file.ImagePositionPatient = None
         elif damage == "tilted":
             moved = np.array(file.ImagePositionPatient, float) + 0.5 * file.InstanceNumber * COLUMN
             file.ImagePositionPatient = [f"{value:.6f}" for value in moved]

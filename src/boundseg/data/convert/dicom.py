@@ -245,21 +245,21 @@ def _text(header: Mapping[str, str], tag: str) -> str:
 
 def _thickness_mm(header: Mapping[str, str]) -> float | None:
     """Of a slice that has no neighbour: its own thickness, or else the step that was meant."""
-    told = [float(text) for tag in (THICKNESS, STEP) if (text := header.get(tag, "").strip())]
+    told = (*_numbers(header, THICKNESS), *_numbers(header, STEP))
     return next((value for value in told if value > 0), None)
 
 
 def _require_stack(headers: Sequence[Mapping[str, str]], series: Series, folder: Path) -> None:
     """Refuses what is no stack of parallel slices at even steps; a reader would take it for one."""
     named = f"series {series}"
-    if any(POSITION not in header or ORIENTATION not in header for header in headers):
+    places = [(_numbers(header, POSITION), _numbers(header, ORIENTATION)) for header in headers]
+    if any((len(position), len(turn)) != (3, 6) for position, turn in places):
         remedy = "Choose a series of scans (localisers and reports have none)."
         raise VolumeError(f"{named}: files do not say where their slices lie.", str(folder), remedy)
-    positions = np.array([_numbers(header[POSITION]) for header in headers])
-    turns = np.array([_numbers(header[ORIENTATION]) for header in headers])
+    positions, turns = (np.array(part) for part in zip(*places, strict=True))
     if np.abs(turns - turns[0]).max() > 1e-3:
         raise VolumeError(f"{named}: its slices are not parallel.", str(folder), "Choose another series.")
-    sizes = sorted({tuple(_numbers(header[SPACING])) for header in headers if header.get(SPACING, "").strip()})
+    sizes = sorted({size for header in headers if len(size := _numbers(header, SPACING)) == 2})
     if sizes and not np.allclose(sizes, sizes[0], rtol=1e-3):
         shown = " and ".join(f"{rows:.4g} x {columns:.4g} mm" for rows, columns in (sizes[0], sizes[-1]))
         fact = f"{named}: its pixels are not of one size, but of {shown}."
@@ -269,8 +269,8 @@ def _require_stack(headers: Sequence[Mapping[str, str]], series: Series, folder:
     steps = np.diff(along)
     step = float(steps.min())
     if (steps < 1e-3).any():
-        places = len(headers) - int((steps < 1e-3).sum())
-        fact = f"{named}: {len(headers)} slices lie at {places} places (time points, or echoes)."
+        apart = len(headers) - int((steps < 1e-3).sum())
+        fact = f"{named}: {len(headers)} slices lie at {apart} places (time points, or echoes)."
         raise VolumeError(fact, str(folder), "Put the files of each time point into a folder of their own.")
     if np.abs(steps - step).max() > UNEVEN * step:
         worst = int(np.abs(steps - step).argmax())
@@ -284,5 +284,9 @@ def _require_stack(headers: Sequence[Mapping[str, str]], series: Series, folder:
         raise VolumeError(fact, str(folder), "Resample it to a straight grid first, for example in 3D Slicer.")
 
 
-def _numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split("\\")]
+def _numbers(header: Mapping[str, str], tag: str) -> tuple[float, ...]:
+    """The numbers of a tag; none where it is missing, empty or no number."""
+    try:
+        return tuple(float(part) for part in header.get(tag, "").split("\\"))
+    except ValueError:
+        return ()
