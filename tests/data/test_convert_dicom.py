@@ -109,7 +109,13 @@ def test_of_several_series_one_is_named(tmp_path: Path, command_line: CommandLin
         ("times", "5 slices lie at 4 places (time points, or echoes)."),
         ("turned", "its slices are not parallel"),
         ("nowhere", "do not say where their slices lie"),
+        ("no position", "do not say where their slices lie"),
         ("tilted", "a tilted gantry"),
+        ("frames", "is a multi-frame file, of 2 frames"),
+        ("pixels", "its pixels are not of one size, but of 0.5 x 0.5 mm and 1.25 x 0.75 mm"),
+        ("cut in the header", "1 file(s) cannot be read as images: 1_1.dcm"),
+        ("cut in the pixels", "1 file(s) cannot be read as images: 1_1.dcm"),
+        ("without pixels", "1 file(s) cannot be read as images: 1_1.dcm"),
         ("empty", "holds no DICOM series"),
     ],
 )
@@ -126,11 +132,94 @@ def test_what_is_no_stack_is_refused(tmp_path: Path, command_line: CommandLine, 
             file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         elif damage == "nowhere":
             del file.ImagePositionPatient
+        elif damage == "no position" and number == 0:
+            file.ImagePositionPatient = None
         elif damage == "tilted":
             moved = np.array(file.ImagePositionPatient, float) + 0.5 * file.InstanceNumber * COLUMN
             file.ImagePositionPatient = [f"{value:.6f}" for value in moved]
+        elif damage == "frames" and number == 0:
+            file.NumberOfFrames, file.PixelData = 2, 2 * file.PixelData
+        elif damage == "pixels" and number == 0:
+            file.PixelSpacing = [0.5, 0.5]
+        elif damage == "without pixels" and file.InstanceNumber == 1:
+            del file.PixelData
         file.save_as(path)
+        if damage.startswith("cut") and file.InstanceNumber == 1:
+            path.write_bytes(path.read_bytes()[: 300 if damage.endswith("header") else -20])
         if damage == "empty":
             path.write_text("notes")
     refused(Result(*command_line("convert", "dicom", folder, tmp_path / "out")), fact)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_file_of_several_frames_is_refused(tmp_path: Path, command_line: CommandLine) -> None:
+    """SimpleITK would take time points for slices, and leave out each frame's own rescale slope."""
+    scan(tmp_path / "in", skip=(1, 2, 3))
+    (path,) = (tmp_path / "in").iterdir()
+    file = pydicom.dcmread(path)
+    file.NumberOfFrames, file.PixelData = 3, 3 * file.PixelData
+    file.save_as(path)
+    command = ("convert", "dicom", tmp_path / "in", tmp_path / "out")
+    refused(Result(*command_line(*command)), "1_1.dcm is a multi-frame file, of 3 frames.", "files of one slice each")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_slice_has_its_own_slope_and_intercept(tmp_path: Path, command_line: CommandLine) -> None:
+    scan(tmp_path / "in")
+    slopes, intercepts = (1, 1.5, 1000, 0.1), (0, 0.25, 0, -3)
+    for path in (tmp_path / "in").iterdir():
+        file = pydicom.dcmread(path)
+        file.RescaleSlope, file.RescaleIntercept = slopes[file.InstanceNumber - 1], intercepts[file.InstanceNumber - 1]
+        file.save_as(path)
+    ok(Result(*command_line("convert", "dicom", tmp_path / "in", tmp_path / "out")))
+    found = nib.load(tmp_path / "out" / "imagesTr" / "in_0000.nii.gz").get_fdata()
+    assert np.allclose(found, (voxels() * slopes + intercepts).transpose(1, 0, 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("thickness_mm", [STEP_MM, None])
+def test_a_slice_alone_is_as_thick_as_its_file_says(
+    tmp_path: Path, command_line: CommandLine, thickness_mm: float | None
+) -> None:
+    scan(tmp_path / "in", skip=(1, 2, 3))
+    (path,) = (tmp_path / "in").iterdir()
+    file = pydicom.dcmread(path)
+    file.SliceThickness, file.SpacingBetweenSlices = thickness_mm, 4.5
+    file.save_as(path)
+    ok(Result(*command_line("convert", "dicom", tmp_path / "in", tmp_path / "out")))
+    zooms = nib.load(tmp_path / "out" / "imagesTr" / "in_0000.nii.gz").header.get_zooms()
+    assert np.allclose(zooms, (SPACING_MM[1], SPACING_MM[0], thickness_mm or 4.5))
+
+
+@pytest.mark.parametrize("characters", ["ISO_IR 100", "ISO_IR 192", "ISO 2022 IR 101"])
+def test_a_description_is_in_the_characters_that_its_header_names(
+    tmp_path: Path, command_line: CommandLine, characters: str
+) -> None:
+    scan(tmp_path / "in", 1, "localiser")
+    scan(tmp_path / "in", 2, "Schädel")
+    for path in (tmp_path / "in").glob("*_2.dcm"):
+        file = pydicom.dcmread(path)
+        file.SpecificCharacterSet, file.SeriesDescription = characters, "Schädel"
+        file.save_as(path)
+    command = ("convert", "dicom", tmp_path / "in", tmp_path / "out")
+    refused(Result(*command_line(*command)), "2 'Schädel' (CT, 4 files")
+    ok(Result(*command_line(*command, "--series", "Schädel")))
+
+
+def test_objects_without_pixels_are_passed_over(tmp_path: Path, command_line: CommandLine) -> None:
+    scan(tmp_path / "in")
+    scan(tmp_path / "other", 2)
+    report, directory = sorted((tmp_path / "other").iterdir())[:2]
+    for path, kind in ((report, "1.2.840.10008.5.1.4.1.1.88.11"), (directory, "1.2.840.10008.1.3.10")):
+        file = pydicom.dcmread(path)
+        file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = kind
+        del file.PixelData, file.Rows, file.Columns
+        file.save_as(tmp_path / "in" / ("report.dcm" if path == report else "DICOMDIR"))
+    ok(Result(*command_line("convert", "dicom", tmp_path / "in", tmp_path / "out")))
+
+
+@pytest.mark.parametrize("classes", ["1=background,2=LV", "1=LV,2=LV", "0=LV,1=Myo", "1=LV,3=Myo"])
+def test_classes_that_cannot_be_are_refused(tmp_path: Path, command_line: CommandLine, classes: str) -> None:
+    scan(tmp_path / "in")
+    command = ("convert", "dicom", tmp_path / "in", tmp_path / "out", "--map", classes)
+    refused(Result(*command_line(*command)), "count up from 1, each with a name of its own")
     assert not (tmp_path / "out").exists()

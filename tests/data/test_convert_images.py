@@ -18,7 +18,7 @@ from boundseg.data.picture_io import count_channels, parse_spacing, read_picture
 from boundseg.errors import InputError
 from boundseg.training.loop import train
 from boundseg.training.predict import predict
-from tests.cli.cases import Result, refused
+from tests.cli.cases import Result, ok, refused
 from tests.conftest import CommandLine
 
 tifffile = pytest.importorskip("tifffile")  # which wrote the files of most microscopes
@@ -98,6 +98,76 @@ def test_png_of_16_bits_and_three_colours_loses_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "itemsize"),
+    [
+        ({"tile": (16, 16)}, 2),
+        ({"planarconfig": "separate"}, 2),
+        ({"extratags": [(274, "H", 1, 3, True)]}, 2),
+        ({"extratags": [(274, "H", 1, 4, True)]}, 2),
+        ({"tile": (16, 16)}, 1),
+        ({"planarconfig": "separate"}, 1),
+    ],
+)
+def test_colours_are_read_to_the_last_bit_or_not_at_all(tmp_path: Path, options: dict[str, Any], itemsize: int) -> None:
+    """SimpleITK reads 8 of 16 bits of tiles, of planes and of what is turned."""
+    pytest.importorskip("SimpleITK")
+    array = colours(dtype=f"uint{8 * itemsize}")
+    stored = array.transpose(2, 0, 1) if "planarconfig" in options else array
+    tifffile.imwrite(tmp_path / "a.tif", np.ascontiguousarray(stored), photometric="rgb", **options)
+    if itemsize == 1:
+        assert np.array_equal(read_picture(tmp_path / "a.tif").channels, array)
+    else:
+        with pytest.raises(InputError, match=r"a\.tif has colours of more than 8 bits in a form"):
+            read_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint32"])
+def test_integers_of_tiff_keep_their_sign(tmp_path: Path, dtype: str) -> None:
+    array = np.array([[0, 1], [100, np.iinfo(dtype).min]]).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    assert np.array_equal(read_picture(tmp_path / "a.tif").channels[..., 0], array)
+    if dtype == "uint32":
+        tifffile.imwrite(tmp_path / "a.tif", array + np.uint32(4_000_000_000))
+        with pytest.raises(InputError, match="holds numbers above 2147483647"):
+            read_picture(tmp_path / "a.tif")
+
+
+# as EXIF defines them: what the stored rows and columns become
+TURNS = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", "_deflated.tif"])
+def test_a_picture_is_upright_as_every_viewer_shows_it(tmp_path: Path, turn: int, ending: str) -> None:
+    """Else a mask that was drawn in a viewer would lie elsewhere than its picture."""
+    array = np.kron(np.arange(0, 240, 40).reshape(2, 3), np.ones((8, 8))).astype(np.uint8)
+    path = tmp_path / f"a{ending}"
+    if path.suffix == ".tif":
+        options: dict[str, Any] = {"compression": "deflate"} if "deflated" in ending else {}
+        tag = (274, "H", 1, turn, True)
+        tifffile.imwrite(path, array, resolution=(254, 508), resolutionunit=2, extratags=[tag], **options)
+    else:
+        exif = Image.Exif()
+        exif[274] = turn
+        Image.fromarray(array).save(path, exif=exif, dpi=(254, 508), quality=100)
+    picture = read_picture(path)
+    expected = TURNS[turn](array)
+    assert picture.channels.shape == (*expected.shape, 1)
+    assert np.abs(picture.channels[..., 0].astype(int) - expected).max() <= (2 if ending == ".jpg" else 0)
+    # 508 rows and 254 columns an inch, as they are stored
+    assert np.allclose(picture.spacing_mm, (0.05, 0.1) if turn < 5 else (0.1, 0.05), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
     ("options", "spacing_mm"),
     [
         ({"resolution": (254, 508), "resolutionunit": 2}, (0.05, 0.1)),
@@ -139,6 +209,17 @@ def test_a_drawing_of_a_picture_becomes_a_label_set(folder: Path) -> None:
     assert labels[5, 6] == 1
     assert (labels[0, :4] == 0).all()
     assert (labels == dataset.ignore).sum() == labels.size - 5
+
+
+@pytest.mark.parametrize("shape", [(10, 12), (40, 48), (24, 20)])
+def test_a_drawing_of_another_size_is_refused(folder: Path, shape: tuple[int, int]) -> None:
+    """It was drawn on a picture at half its size, perhaps; nothing says where its pixels lie."""
+    dataset = converted(folder)
+    (folder / "drawn").mkdir()
+    Image.fromarray(np.ones(shape, np.uint8)).save(folder / "drawn" / f"{dataset.training_cases[0]}.png")
+    with pytest.raises(InputError, match=f"has {shape[0]} x {shape[1]} pixels, its image 20 x 24"):
+        convert_drawings(folder / "drawn", dataset, "scribble", parse_meaning(["1=cell"], dataset))
+    assert not dataset.label_sets
 
 
 def test_from_pictures_to_predictions_in_the_same_kind_of_file(folder: Path) -> None:
@@ -184,6 +265,45 @@ def test_nnunets_pictures_of_colours_are_read_as_they_are(folder: Path) -> None:
         again.read_image(case)
 
 
+def test_every_verb_takes_colours_in_one_file(folder: Path, command_line: CommandLine) -> None:
+    """convert labels, convert nnunet, priors report and info need the grid of a case, not its channels."""
+    dataset = converted(folder)
+    (folder / "drawn").mkdir()
+    for case in dataset.cases:
+        first, *others = dataset.image_paths(case)
+        for path in others:
+            path.unlink()
+        (folder / "pictures" / f"{case}.png").replace(first)
+    case = dataset.cases_of("train")[0]
+    Image.fromarray(np.eye(*SHAPE, dtype=np.uint8)).save(folder / "drawn" / f"{case}.png")
+    (folder / "sizes.csv").write_text(f"case,cell (px)\n{case},72\n")
+    out = dataset.folder
+    report = ("priors", out, "report", "--table", folder / "sizes.csv", "--column", "cell (px)")
+    for command in (
+        ("convert", "labels", folder / "drawn", out, "--name", "drawn", "--map", "1=cell"),
+        ("convert", "nnunet", out, folder / "Dataset001_cells", "--labels", "drawn"),
+        report,
+        ("info", out),
+    ):
+        ok(Result(*command_line(*command)))
+    written = np.asarray(Image.open(folder / "Dataset001_cells" / "labelsTr" / f"{case}.png"))
+    assert np.array_equal(written, np.where(np.eye(*SHAPE), 1, dataset.ignore))
+
+
+def test_masks_may_lie_beside_their_pictures(folder: Path, command_line: CommandLine) -> None:
+    apart = converted(folder)
+    for path in (folder / "masks").iterdir():
+        path.replace(folder / "pictures" / path.name)
+    command = ("convert", "images", folder / "pictures", folder / "beside", "--masks", folder / "pictures")
+    command = (*command, "--map", "255=cell")
+    refused(Result(*command_line(*command)), "nothing says which is which", "--files '{case}_mask'")
+    ok(Result(*command_line(*command, "--files", "{case}_mask")))
+    beside = Dataset.open(folder / "beside")
+    assert beside.cases == apart.cases
+    for path in (path for case in apart.cases for path in (*apart.image_paths(case), apart.label_path(case))):
+        assert (beside.folder / path.relative_to(apart.folder)).read_bytes() == path.read_bytes()
+
+
 def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(folder: Path, command_line: CommandLine) -> None:
     pictures, masks = folder / "pictures", folder / "masks"
     transparent = np.dstack([colours(), np.full(SHAPE, 9, np.uint8)])
@@ -191,6 +311,8 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(folder: Path, 
     Image.fromarray(np.dstack([colours(), np.full(SHAPE, 255, np.uint8)])).save(pictures / "opaque.png")
     Image.fromarray(colours()[..., 0]).save(pictures / "grey.png")
     (pictures / "broken.png").write_bytes(b"no picture")
+    Image.fromarray(colours()).save(pictures / "other.webp")
+    Image.fromarray(np.zeros(SHAPE, np.uint8)).save(masks / "tile3_mask.gif")
     pages = [Image.fromarray(colours()) for _ in range(2)]
     pages[0].save(pictures / "pages.tif", save_all=True, append_images=pages[1:])
     Image.fromarray(colours()).save(masks / "tile0_mask.png")
@@ -204,6 +326,8 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(folder: Path, 
         f"clear.png is transparent in {20 * 24} of {20 * 24} pixels.",
         "pictures differ in channels",
         "broken.png cannot be read as a picture",
+        "other.webp is no picture that boundseg reads.",
+        "tile3_mask.gif is no picture that boundseg reads.",
         "pages.tif holds 2 pages",
         "tile0_mask.png is of colours",
         "tile1_mask.png holds 7, of which --map says nothing.",

@@ -142,6 +142,15 @@ def test_turned_and_cropped_drawings_are_told(dataset: Dataset, folder: Path) ->
     assert np.array_equal(labels[~outside], expected(dataset, scribble(dataset, other))[~outside])
 
 
+def test_folders_that_hold_label_maps_too_are_told(dataset: Dataset, folder: Path) -> None:
+    case = CASES[0]
+    for place in ("", "older", ".hidden"):
+        (folder / place).mkdir(exist_ok=True)
+        nifti(folder / place / f"{case}.nii.gz", scribble(dataset, case), image_of(dataset, case).affine)
+    (folder / "notes").mkdir()
+    assert convert_drawings(folder, dataset, "scribble", MEANING).folders == ["older"]
+
+
 def test_0_may_mean_a_label_and_a_box_still_says_nothing_outside(dataset: Dataset, folder: Path) -> None:
     case = CASES[0]
     image = nib.Nifti1Image(np.zeros((4, 4, 2), np.float32), image_of(dataset, case).affine)
@@ -211,6 +220,16 @@ def test_segments_that_overlap_are_refused(dataset: Dataset, folder: Path) -> No
         convert_drawings(folder, dataset, "scribble", MEANING)
 
 
+def test_a_segment_whose_value_is_no_number_is_refused(dataset: Dataset, folder: Path) -> None:
+    case = CASES[0]
+    drawn, affine = scribble(dataset, case), image_of(dataset, case).affine
+    segmentation(folder / f"{case}.seg.nrrd", drawn, affine, {1: "ventricle"})
+    content = (folder / f"{case}.seg.nrrd").read_bytes()
+    (folder / f"{case}.seg.nrrd").write_bytes(content.replace(b"LabelValue:=1", b"LabelValue:=one"))
+    with pytest.raises(InputError, match=r"seg\.nrrd: Segment0_LabelValue is 'one', which is no whole number"):
+        convert_drawings(folder, dataset, "scribble", MEANING)
+
+
 def test_what_reaches_beyond_the_image_may_hold_nothing_there(dataset: Dataset, folder: Path) -> None:
     """3D Slicer may save a box that begins before the image's first voxel."""
     case = CASES[0]
@@ -251,6 +270,7 @@ def test_everything_that_is_wrong_is_listed_at_once_and_nothing_is_written(datas
     nifti(folder / f"{third}.nii.gz", np.full(image_of(dataset, third).array.shape, 0.5, np.float32), affine)
     (folder / "patient3_frame01.nii.gz").write_bytes(b"x")
     (folder / "patient3_frame07.tif").write_bytes(b"x")
+    (folder / "patient4_frame01.nhdr").write_bytes(b"x")
     with pytest.raises(InputError) as caught:
         convert_drawings(folder, dataset, "scribble", MEANING)
     facts = [problem.what for problem in caught.value.problems]
@@ -263,6 +283,7 @@ def test_everything_that_is_wrong_is_listed_at_once_and_nothing_is_written(datas
         f"{third}.nii.gz holds values that are no whole numbers.",
         "patient3_frame01.nii.gz cannot be read as NIfTI",
         "patient3_frame07.tif is no label map that boundseg reads.",
+        "patient4_frame01.nhdr is no label map that boundseg reads.",
     ):
         assert any(fact.startswith(start) for fact in facts), (start, facts)
     assert all(problem.where and problem.remedy for problem in caught.value.problems)

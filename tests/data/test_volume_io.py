@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,24 @@ def text(path: Path) -> Path:
     return path
 
 
+RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+
+
+def placed(path: Path, rows: np.ndarray) -> Path:
+    """A file whose sform holds these rows, which nibabel would not write."""
+    nifti(path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<2h", content, 252, 0, 1)  # qform_code, sform_code
+    struct.pack_into("<12f", content, 280, *rows.ravel())
+    path.write_bytes(content)
+    return path
+
+
+def test_an_affine_that_an_exporter_rounded_is_at_right_angles(tmp_path: Path) -> None:
+    rows = np.eye(3, 4) + np.eye(3, 4, 1) / 100
+    assert np.allclose(volume_io.read(placed(tmp_path / "x.nii", rows)).affine[:3], rows)
+
+
 @pytest.mark.parametrize("ending", (*volume_io.NIFTI_ENDINGS, *volume_io.ITK_ENDINGS))
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -272,7 +291,32 @@ NOISE = np.random.default_rng(1).integers(0, 1000, (30, 30, 10)).astype(np.int16
             "x.nii.gz",
             r"x.nii.gz has 4 dimensions \[5, 7, 3, 2\], not 3\.\n.*Split it",
         ),
-        (lambda path: nifti(path, VOXELS[..., 0]), "x.nii.gz", r"x.nii.gz has 2 dimensions \[5, 7\], not 3\."),
+        (
+            lambda path: nifti(path, VOXELS[..., 0]),
+            "x.nii.gz",
+            r"x.nii.gz has 2 dimensions \[5, 7\], not 3\.\n.*a volume of one slice, \[5, 7, 1\]",
+        ),
+        (
+            lambda path: nifti(path, VOXELS.astype(np.complex64)),
+            "x.nii",
+            r"x.nii holds complex numbers\.\n.*one number",
+        ),
+        (lambda path: nifti(path, np.zeros(VOXELS.shape, RGB)), "x.nii", r"x.nii holds colours\.\n.*one number"),
+        (
+            lambda path: nifti(path, xyzt_units=3),
+            "x.nii",
+            r"x.nii is in micrometres, says its header \(xyzt_units\), and not in mm",
+        ),
+        (lambda path: nifti(path, xyzt_units=1), "x.nii", r"x.nii is in metres, says its header"),
+        (
+            lambda path: placed(path, np.zeros((3, 4))),
+            "x.nii",
+            r"x.nii has no usable affine: a voxel of 0 x 0 x 0 mm\.",
+        ),
+        (lambda path: placed(path, np.eye(3, 4) * (1, 0, 1, 1)), "x.nii", r"no usable affine: a voxel of 1 x 0 x 1 mm"),
+        (lambda path: placed(path, np.eye(3, 4) * np.nan), "x.nii", "no usable affine: a voxel of nan"),
+        (lambda path: placed(path, np.eye(3, 4) + np.eye(3, 4, 1) / 2), "x.nii", "not at right angles, but 26.6° off"),
+        (lambda path: placed(path, np.ones((3, 4))), "x.nii", "not at right angles, but 90° off"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_folder(

@@ -141,10 +141,16 @@ def convert_pictures(
 def convert_series(folder: Path, dataset: Path, meaning: list[str], series: str | None) -> list[str]:
     """DICOM to a dataset folder; gives what there is to tell."""
     from boundseg.data.convert.dicom import convert_dicom
-    from boundseg.data.convert.images import parse_classes
+    from boundseg.data.convert.images import BACKGROUND, IGNORE, parse_classes
 
-    classes = parse_classes(meaning) if meaning else {}
-    names = [name for value, name in sorted(classes.items()) if value and name != "ignore"]
+    classes = {value: name for value, name in (parse_classes(meaning) if meaning else {}).items() if name != IGNORE}
+    names = [name for _, name in sorted(classes.items())][1:]
+    in_order = sorted(classes) == list(range(len(classes))) and classes.get(0, BACKGROUND) == BACKGROUND
+    require(
+        in_order and len({BACKGROUND, *names}) == len(names) + 1,
+        "--map: the classes of dicom count up from 1, each with a name of its own.",
+        'Give --map "1=LV,2=Myo"; 0 is background.',
+    )
     with status(f"converting {folder}") as report:
         split = convert_dicom(folder, dataset, names, series=series, report=report)
     return [split] if names else [split, "labels come later: name the classes in dataset.json, or here with --map"]
@@ -174,6 +180,7 @@ def convert_labels(folder: Path, dataset: Path, name: str, meaning: list[str], f
         "drawings that cover a part of the image, ignore elsewhere": drawn.placed,
         "nothing drawn": drawn.empty,
         "training cases without a drawing": drawn.missing,
+        "folders not looked into": drawn.folders,
         "of --map, held by no drawing": [str(value) for value in drawn.unused],
     }
     show_lists(told)

@@ -213,6 +213,14 @@ class Dataset:
             )
         return array, image
 
+    def read_grid(self, case: str) -> Volume:
+        """The first channel of a case as its file stores it: where the case's voxels lie.
+
+        Raises:
+            VolumeError: The file is missing or unreadable.
+        """
+        return volume_io.read_stored_channels(self.image_paths(case)[0])[0][0]
+
     def read_labels(self, case: str, label_set: str, image: Volume) -> Integer[np.ndarray, "X Y Z"]:
         """The labels of a case, as unsigned bytes, checked against its image and ``dataset.json``.
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from boundseg.data import priors, volume_io
+from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 from boundseg.data.histogram import QUANTILES, figure, histogram, quantiles, side_by_side
 from boundseg.data.priors import Prior
@@ -256,7 +256,7 @@ def describe(
     masked_mm: list[tuple[float, float, float]] = []
     for case in dataset.cases:
         report(case)
-        image = volume_io.read(dataset.image_paths(case)[0])
+        image = dataset.read_grid(case)
         shapes.append(dataset.to_slices(image.array).shape)
         spacings.append(dataset.slice_spacing_mm(image))
         has[case] = [n for n in ("full", *dataset.label_sets) if dataset.label_path(case, n).is_file()]

@@ -13,7 +13,7 @@ from jaxtyping import Integer
 
 from boundseg.data import volume_io
 from boundseg.data.dataset import Dataset
-from boundseg.data.picture_io import LOSSY, PICTURE_ENDINGS
+from boundseg.data.picture_io import LOSSY, PICTURE_ENDINGS, UNREAD_PICTURES
 from boundseg.data.same_grid import placing
 from boundseg.data.segments import SUFFIX, segment_names
 from boundseg.errors import DatasetError, InputError, Problem, VolumeError
@@ -24,7 +24,7 @@ NAMES = "{case}"
 _ENDINGS = ", ".join((*volume_io.NIFTI_ENDINGS, *volume_io.ITK_ENDINGS))
 _PICTURES = ", ".join(PICTURE_ENDINGS)
 # what else tools save as images: passed over in silence, a drawing would be missed
-UNREAD = (".npy", ".npz", ".h5", ".img", ".hdr", ".mgz", ".dcm")
+UNREAD = (".npy", ".npz", ".h5", ".img", ".hdr", ".nhdr", ".mgz", ".dcm", ".bmp", *LOSSY, *UNREAD_PICTURES)
 
 
 @dataclass
@@ -39,6 +39,7 @@ class Drawn:
         placed: Cases whose drawing covers a part of the image.
         empty: Cases in which nothing was drawn.
         missing: Training cases without a drawing.
+        folders: Folders beside the drawings that hold files as well, and were not looked into.
         unused: Values and names of the map that no drawing holds.
     """
 
@@ -49,6 +50,7 @@ class Drawn:
     placed: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
     unused: list[Drawing] = field(default_factory=list)
 
 
@@ -126,7 +128,7 @@ def convert_drawings(
         for case, path in paths.items():
             report(case)
             try:
-                image = volume_io.read(dataset.image_paths(case)[0])
+                image = dataset.read_grid(case)
                 labels = _labels(case, path, image, values, dataset.ignore, drawn, seen)
             except InputError as error:
                 problems += error.problems
@@ -139,6 +141,8 @@ def convert_drawings(
         for written in sorted(Path(temporary).iterdir()):
             written.replace(target / written.name)
     drawn.missing = [case for case in dataset.training_cases if case not in paths]
+    beside = (path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith("."))
+    drawn.folders = [path.name for path in beside if any(volume_io.ending(file) for file in path.rglob("*"))]
     drawn.unused = [value for value in meaning if value != 0 and value not in seen]
     return drawn
 
@@ -151,7 +155,7 @@ def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path],
         )
     # pictures are drawings of pictures
     pictures = dataset.file_ending in PICTURE_ENDINGS
-    unread = (*UNREAD, *LOSSY) if pictures else (*UNREAD, *LOSSY, *PICTURE_ENDINGS)
+    unread = UNREAD if pictures else (*UNREAD, *PICTURE_ENDINGS)
     others = sorted(path for path in folder.glob("*") if path.suffix.lower() in unread)
     found = [path for path in sorted(folder.glob("*")) if volume_io.ending(path) and not path.name.startswith(".")]
     found = [path for path in found if path not in others]
@@ -215,7 +219,11 @@ def _labels(
         # an empty segmentation of 3D Slicer: one voxel, wherever it lies
         return np.full(image.array.shape, ignore, np.uint8)
     if volume_io.ending(path) in PICTURE_ENDINGS:
-        # few tools write the size of a pixel again: the shape says whether it is the image's
+        # few tools write the size of a pixel again, and none says where a part lies: the shape has to be the image's
+        if volume.array.shape != image.array.shape:
+            rows, columns, of_rows, of_columns = *volume.array.shape[:2], *image.array.shape[:2]
+            fact = f"{path.name} has {rows} x {columns} pixels, its image {of_rows} x {of_columns}."
+            problems.append(Problem(fact, str(path.parent), "Is it of this case? Save the drawing at full size."))
         volume = replace(volume, affine=image.affine)
     try:
         place = placing(path, volume, image)

@@ -12,14 +12,17 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Shaped
 
-from boundseg.errors import VolumeError
+from boundseg.errors import InputError, VolumeError
 
 PICTURE_ENDINGS = (".png", ".tif", ".tiff")
 LOSSY = (".jpg", ".jpeg")
+# what else holds pictures: passed over in silence, one would be missed
+UNREAD_PICTURES = (".gif", ".webp", ".jp2", ".heic", ".svs", ".ndpi", ".czi", ".nd2", ".lif")
 COLOURS = ("red", "green", "blue")
 # mm of one; µ may be either of two characters
 MM = {"nm": 1e-6, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "micron": 1e-3, "microns": 1e-3, "mm": 1.0, "cm": 10.0}
 MM |= {"inch": 25.4, "m": 1000.0}
+_BITS, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2  # tags of TIFF, and what the second says of integers below 0
 TIFF_UNITS = {2: 25.4, 3: 10.0}  # of ResolutionUnit: inch and centimetre
 # what programs write where nobody told them a resolution
 MEANINGLESS_DPI = (72.0, 96.0)
@@ -41,15 +44,17 @@ class Picture:
 
 
 def read_picture(path: Path, palette: Literal["colour", "index"] = "colour") -> Picture:
-    """Reads a picture; alpha that is opaque everywhere says nothing and is left out.
+    """Reads a picture, upright as its EXIF data have it; alpha that is opaque everywhere says nothing and is left out.
 
     Args:
         path: PNG, TIFF, or whatever else Pillow reads. 16 bits of colour need SimpleITK.
         palette: Whether the numbers of a palette's picture are its colours, or, of a label map, its indices.
 
     Raises:
-        VolumeError: It cannot be read, has several pages, or is transparent somewhere.
+        VolumeError: It cannot be read to the last bit, has several pages, or is transparent somewhere.
     """
+    from PIL import ExifTags, ImageOps
+
     with _opened(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise VolumeError(
@@ -58,18 +63,35 @@ def read_picture(path: Path, palette: Literal["colour", "index"] = "colour") -> 
                 "Export one file per picture; of channels CASE_0000.tif, CASE_0001.tif, …; of a stack NIfTI.",
             )
         spacing, told = _spacing_mm(image)
-        if _is_deep_colour(path, image):
-            return Picture(_opaque(_by_itk(path), path), spacing, told)
-        if image.mode == "P" and palette == "colour":
-            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-            image = image.convert("RGB")
+        tags = image.tag_v2 if image.format == "TIFF" else {}
         try:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1)
+            if turned > 4:  # rows lie where columns were
+                spacing = spacing[::-1]
+                image.filename = ""  # an uncompressed TIFF would be mapped into memory with the two confused
+            if _is_deep_colour(path, image):
+                return Picture(_opaque(_by_itk(path, turned), path), spacing, told)
+            image.load()  # which turns TIFF by itself
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode == "P" and palette == "colour":
+                image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+            elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+                image = image.convert("RGB")
             array = np.asarray(image)
+        except InputError:
+            raise
         except (OSError, ValueError, SyntaxError) as error:
             raise _unreadable(path, error) from error
     if image.format == "PNG" and image.mode == "I":
         array = array.astype(np.uint16)  # what earlier versions of Pillow make of 16 bits
+    if tags.get(_BITS, (1,))[0] == 8 and tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED:
+        array = array.view(np.int8).astype(np.int32)  # of which Pillow makes 0 to 255
+    if array.dtype == np.int32 and tags.get(_SAMPLE_FORMAT, (1,))[0] != _SIGNED and (array < 0).any():
+        raise VolumeError(
+            f"{path.name} holds numbers above {np.iinfo(np.int32).max}.",
+            str(path.parent),
+            "Save it with fewer bits, or as float32.",
+        )
     array = array.astype(np.uint8) if array.dtype == bool else array.astype(array.dtype.newbyteorder("="))
     return Picture(_opaque(array if array.ndim == 3 else array[..., None], path), spacing, told)
 
@@ -147,18 +169,29 @@ def _is_deep_colour(path: Path, image: Any) -> bool:
         with path.open("rb") as file:
             return file.read(25)[24] > 8  # of the header: its bit depth
     if image.format == "TIFF":
-        return any(bits > 8 for bits in image.tag_v2.get(258, (8,)))
+        return any(bits > 8 for bits in image.tag_v2.get(_BITS, (8,)))
     return False
 
 
-def _by_itk(path: Path) -> np.ndarray:
+def _by_itk(path: Path, turned: int) -> np.ndarray:
     from boundseg.data.volume_io import itk
 
     library = itk("Colours of 16 bits need SimpleITK")
+    library.ProcessObject.SetGlobalWarningDisplay(False)  # of the forms that are refused below
     try:
-        return np.asarray(library.GetArrayFromImage(library.ReadImage(str(path))))
+        array = np.asarray(library.GetArrayFromImage(library.ReadImage(str(path))))
     except RuntimeError as error:
         raise _unreadable(path, RuntimeError(str(error).strip().splitlines()[-1])) from error
+    finally:
+        library.ProcessObject.SetGlobalWarningDisplay(True)
+    # of TIFF in tiles, or with a plane for each colour, it keeps 8 bits
+    if turned > 1 or array.dtype.itemsize == 1:
+        raise VolumeError(
+            f"{path.name} has colours of more than 8 bits in a form that cannot be read to the last bit.",
+            str(path.parent),
+            "Save it as TIFF in strips (no tiles), colours side by side, upright; or each channel as a grey picture.",
+        )
+    return array
 
 
 def _spacing_mm(image: Any) -> tuple[tuple[float, float], str]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from boundseg.data import volume_io
 from boundseg.data.dataset import Dataset
 from boundseg.data.priors import Prior
 from boundseg.data.spreadsheet import Sheet
@@ -267,7 +266,7 @@ def _impossible(rows: Sequence[Prior], dataset: Dataset) -> list[tuple[str, str]
     """Sizes that the case's image cannot hold."""
     if not rows:
         return []
-    image = volume_io.read(dataset.image_paths(rows[0].case)[0])
+    image = dataset.read_grid(rows[0].case)
     found = []
     for row in rows:
         voxel = float(np.prod(image.spacing_mm)) / 1000 if row.unit == "mL" else 1.0

@@ -14,7 +14,7 @@ def segment_names(path: Path) -> dict[int, str]:
     """Names of the segments by their label value; empty where the file is none of Slicer's segmentations.
 
     Raises:
-        VolumeError: Segments overlap, so that the file holds several layers.
+        VolumeError: Segments overlap, so that the file holds several layers; a label value is no number.
     """
     if not path.name.lower().endswith(f"{SUFFIX}.nrrd"):
         return {}
@@ -34,5 +34,13 @@ def segment_names(path: Path) -> dict[int, str]:
     for key in reader.GetMetaDataKeys():
         segment, _, what = key.rpartition("_")
         if what == "LabelValue" and reader.HasMetaDataKey(f"{segment}_Name"):
-            names[int(reader.GetMetaData(key))] = reader.GetMetaData(f"{segment}_Name").strip()
+            try:
+                value = int(reader.GetMetaData(key))
+            except ValueError:
+                raise VolumeError(
+                    f"{path.name}: {key} is {reader.GetMetaData(key)!r}, which is no whole number.",
+                    str(path.parent),
+                    "Save it from 3D Slicer again, or export it as a label map (.nrrd, .nii.gz).",
+                ) from None
+            names[value] = reader.GetMetaData(f"{segment}_Name").strip()
     return names

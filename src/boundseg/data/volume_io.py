@@ -21,6 +21,8 @@ from boundseg.errors import VolumeError
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".mha", ".mhd", ".nrrd")
 ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS + PICTURE_ENDINGS
+_NOT_MM = {1: "metres", 3: "micrometres"}  # of NIfTI's xyzt_units; 0 is unknown, which all take for mm
+SKEW = 0.02  # the cosine between two axes up to which they are at right angles: exporters round the affine
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def read(path: Path) -> Volume:
     """Reads a volume.
 
     Raises:
-        VolumeError: The file is missing, unreadable, not 3D, or of a format that is not known.
+        VolumeError: The file is missing, unreadable, not 3D, of colours or complex numbers, not in mm, or of a format
+            that is not known; its affine is :func:`require_grid`'s.
     """
     volume, scaling = read_stored(path)
     return Volume(scaling(volume.array), volume.affine, volume.header)
@@ -106,7 +109,36 @@ def read_stored(path: Path) -> tuple[Volume, Scaling]:
                 "Save a label map with one number per pixel; boundseg convert images makes a file per channel.",
             )
         return channels[0], Scaling()
-    return _read_nifti(path) if known in NIFTI_ENDINGS else (_read_itk(path), Scaling())
+    volume, scaling = _read_nifti(path) if known in NIFTI_ENDINGS else (_read_itk(path), Scaling())
+    if volume.array.dtype.kind not in "iufb":
+        held = "complex numbers" if volume.array.dtype.kind == "c" else "colours"
+        remedy = "Save one number per voxel, a file for each channel (CASE_0000, CASE_0001, …)."
+        raise VolumeError(f"{path.name} holds {held}.", str(path.parent), remedy)
+    require_grid(volume.affine, path.name, str(path.parent))
+    return volume, scaling
+
+
+def require_grid(affine: Shaped[np.ndarray, "4 4"], name: str, where: str) -> None:
+    """Refuses voxels that are no boxes: sizes, distances and surfaces in mm are those of axes at right angles.
+
+    Args:
+        affine: Of a volume.
+        name: Of the volume, for the message.
+        where: Its folder.
+
+    Raises:
+        VolumeError: An axis has no length or is not finite, or two of them are more than a degree from a right angle.
+    """
+    steps_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not steps_mm.all():
+        size = " x ".join(f"{step:.4g}" for step in steps_mm)
+        remedy = "Export it again with its spacing, orientation and origin, or write them into its header."
+        raise VolumeError(f"{name} has no usable affine: a voxel of {size} mm.", where, remedy)
+    axes = affine[:3, :3] / steps_mm
+    skew = float(np.abs(np.triu(axes.T @ axes, 1)).max())
+    if skew > SKEW:
+        fact = f"{name} has axes that are not at right angles, but {np.degrees(np.arcsin(min(skew, 1))):.3g}° off."
+        raise VolumeError(fact, where, "Resample it onto a straight grid first, for example in 3D Slicer.")
 
 
 def read_stored_channels(path: Path) -> list[tuple[Volume, Scaling]]:
@@ -242,7 +274,15 @@ def _read_nifti(path: Path) -> tuple[Volume, Scaling]:
         raise VolumeError(
             f"{path.name} has {array.ndim} dimensions {list(array.shape)}, not 3.",
             str(path.parent),
-            "Split it into one file per time point or channel (CASE_0000, CASE_0001, …).",
+            "Split it into one file per time point or channel (CASE_0000, CASE_0001, …)."
+            if array.ndim > 3
+            else f"Save it as a volume of one slice, {[*array.shape, 1]}.",
+        )
+    if unit := _NOT_MM.get(int(image.header["xyzt_units"]) % 8):
+        raise VolumeError(
+            f"{path.name} is in {unit}, says its header (xyzt_units), and not in mm.",
+            str(path.parent),
+            "Write its affine in mm, or mend the header if it is.",
         )
     volume = Volume(array, np.asarray(image.affine, dtype=np.float64), image.header)
     return volume, Scaling(float(image.dataobj.slope), float(image.dataobj.inter))

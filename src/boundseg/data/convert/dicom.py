@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,8 +20,16 @@ from boundseg.data.dataset import SPLITS, Splits
 from boundseg.data.volume_io import Volume, of_itk
 from boundseg.errors import DatasetError, InputError, Problem, VolumeError
 
-MODALITY, DESCRIPTION, NUMBER = "0008|0060", "0008|103e", "0020|0011"
-POSITION, ORIENTATION = "0020|0032", "0020|0037"
+CHARACTERS, MODALITY, DESCRIPTION, NUMBER = "0008|0005", "0008|0060", "0008|103e", "0020|0011"
+POSITION, ORIENTATION, FRAMES = "0020|0032", "0020|0037", "0028|0008"
+SPACING, THICKNESS, STEP = "0028|0030", "0018|0050", "0018|0088"
+# slope and intercept, bits allocated and stored, sign: what makes intensities of stored numbers
+STORED = ("0028|1052", "0028|1053", "0028|0100", "0028|0101", "0028|0103")
+# of ISO_IR 100, ISO 2022 IR 100 and so on; 6 is ASCII
+CODECS = {"6": "ascii", "13": "shift_jis", "100": "latin-1", "101": "iso8859-2", "109": "iso8859-3", "110": "iso8859-4"}
+CODECS |= {"126": "iso8859-7", "127": "iso8859-6", "138": "iso8859-8", "144": "iso8859-5", "148": "iso8859-9"}
+# SOP classes of images, by the part behind 1.2.840.10008.5.1.4.1.1 (4.2 are spectra; reports, contours, PDF are others)
+_IMAGES = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.([12367]|4(?!\.2$)|12|13|14|20|77|128|130)(\.[\d.]+)?")
 UNEVEN = 0.02  # share of the step between slices by which one may differ: positions are rounded decimals
 
 
@@ -71,17 +80,19 @@ def convert_dicom(
 
     Raises:
         InputError: No DICOM file, several series of which none is named, missing slices, slices at one place (time
-            points), colours, cases of one name.
+            points), pixels of several sizes, files of several frames, colours, images that cannot be read, cases of
+            one name.
     """
     library = volume_io.itk("DICOM files need SimpleITK")
     if not source.is_dir():
         raise DatasetError(f"{source} is no folder.", remedy="Give the folder that holds the DICOM files.")
     within = [source, *sorted(path for path in source.rglob("*") if path.is_dir())]
     found = {folder: series_of(folder, library) for folder in within}
+    problems = [problem for folder, of in found.items() for problem in _unread(folder, of)]
     found = {folder: of for folder, of in found.items() if of}
     if not found:
-        raise DatasetError(f"{source} holds no DICOM series.", remedy="Give the folder that holds the DICOM files.")
-    problems = []
+        nothing = Problem(f"{source} holds no DICOM series.", "", "Give the folder that holds the DICOM files.")
+        raise DatasetError.of([nothing, *problems])
     for name, count in Counter(folder.resolve().name for folder in found).items():
         if count > 1:
             remedy = "A case has the name of its folder: rename one of them."
@@ -129,11 +140,36 @@ def series_of(folder: Path, library: Any) -> list[Series]:
         for uid in library.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
             files = library.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
             header = _header(files[0], library)
-            texts = (header.get(tag, "").strip() for tag in (MODALITY, NUMBER, DESCRIPTION))
+            texts = (_text(header, tag) for tag in (MODALITY, NUMBER, DESCRIPTION))
             found.append(Series(uid, tuple(files), *texts))
     finally:
         library.ProcessObject.SetGlobalWarningDisplay(True)
     return sorted(found, key=lambda one: (one.number.zfill(9), one.uid))
+
+
+def _unread(folder: Path, found: Sequence[Series]) -> list[Problem]:
+    """Images that are in no series, for they are damaged: without them a stack would end early, and look whole."""
+    known = {Path(file).name for one in found for file in one.files}
+    others = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in known)
+    lost = [path.name for path in others if not path.name.startswith(".") and _is_lost(path)]
+    if not lost:
+        return []
+    shown = ", ".join(lost[:6]) + (" …" if len(lost) > 6 else "")
+    fact = f"{folder.name}: {len(lost)} file(s) cannot be read as images: {shown}."
+    return [Problem(fact, str(folder), "Copy them again, or move what is no slice elsewhere.")]
+
+
+def _is_lost(path: Path) -> bool:
+    """Whether a file that is in no series should be in one: reports, contours and DICOMDIR have no pixels."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2048)
+    except OSError:
+        return True
+    if start[128:132] != b"DICM":
+        return path.suffix.lower() in (".dcm", ".ima")
+    kind = re.search(rb"\x02\x00\x02\x00UI..([\d.]+)", start, re.DOTALL)
+    return kind is None or _IMAGES.fullmatch(kind[1]) is not None
 
 
 def choose(found: Sequence[Series], named: str | None, folder: Path) -> Series:
@@ -157,12 +193,21 @@ def read_series(series: Series, folder: Path, library: Any) -> Volume:
     """The volume of a series.
 
     Raises:
-        VolumeError: It cannot be read, is of colours, or its slices are no even stack.
+        VolumeError: It cannot be read, is of colours, has several frames in a file, or its slices are no even stack.
     """
-    if len(series.files) > 1:
-        _require_stack([_header(path, library) for path in series.files], series, folder)
+    headers = [_header(path, library) for path in series.files]
+    for path, header in zip(series.files, headers, strict=True):
+        # where each frame lies, and what its numbers mean, stands in sequences that the reader does not show
+        if (frames := header.get(FRAMES, "1").strip()) not in ("", "1"):
+            fact = f"series {series}: {Path(path).name} is a multi-frame file, of {frames} frames."
+            raise VolumeError(fact, str(folder), "Export it as files of one slice each, or split it into them.")
+    if len(headers) > 1:
+        _require_stack(headers, series, folder)
     reader = library.ImageSeriesReader()
     reader.SetFileNames(series.files)
+    if len({tuple(header.get(tag, "").strip() for tag in STORED) for header in headers}) > 1:
+        # the reader would round every slice to the numbers of the first, and wrap what is too large for them
+        reader.SetOutputPixelType(library.sitkFloat64)
     try:
         image = reader.Execute() if len(series.files) > 1 else library.ReadImage(series.files[0])
     except RuntimeError as error:
@@ -170,7 +215,10 @@ def read_series(series: Series, folder: Path, library: Any) -> Volume:
         raise VolumeError(f"series {series} cannot be read: {reason}", str(folder), "Export it again.") from error
     if image.GetNumberOfComponentsPerPixel() != 1 or image.GetDimension() != 3:
         raise VolumeError(f"series {series} is of colours, or no volume.", str(folder), "Choose a series of scans.")
+    if len(headers) == 1 and (thick_mm := _thickness_mm(headers[0])):
+        image.SetSpacing((*image.GetSpacing()[:2], thick_mm))
     volume = of_itk(image, library)
+    volume_io.require_grid(volume.affine, f"series {series}", str(folder))
     array = volume.array.astype(np.float32) if volume.array.dtype == np.float64 else volume.array
     return Volume(array, volume.affine)
 
@@ -185,23 +233,44 @@ def _header(path: str, library: Any) -> Mapping[str, str]:
     return {}
 
 
+def _text(header: Mapping[str, str], tag: str) -> str:
+    """A text of the header in the character set that the header names; SimpleITK takes every one for UTF-8."""
+    stored = header.get(tag, "").encode("utf-8", "surrogateescape")
+    number = re.search(r"IR (\d+)", header.get(CHARACTERS, "").replace("_", " "))
+    codec = CODECS.get(number[1], "utf-8") if number else "utf-8"
+    with suppress(UnicodeDecodeError):
+        return stored.decode(codec).strip()
+    return stored.decode("latin-1").strip()
+
+
+def _thickness_mm(header: Mapping[str, str]) -> float | None:
+    """Of a slice that has no neighbour: its own thickness, or else the step that was meant."""
+    told = (*_numbers(header, THICKNESS), *_numbers(header, STEP))
+    return next((value for value in told if value > 0), None)
+
+
 def _require_stack(headers: Sequence[Mapping[str, str]], series: Series, folder: Path) -> None:
     """Refuses what is no stack of parallel slices at even steps; a reader would take it for one."""
     named = f"series {series}"
-    if any(POSITION not in header or ORIENTATION not in header for header in headers):
+    places = [(_numbers(header, POSITION), _numbers(header, ORIENTATION)) for header in headers]
+    if any((len(position), len(turn)) != (3, 6) for position, turn in places):
         remedy = "Choose a series of scans (localisers and reports have none)."
         raise VolumeError(f"{named}: files do not say where their slices lie.", str(folder), remedy)
-    positions = np.array([_numbers(header[POSITION]) for header in headers])
-    turns = np.array([_numbers(header[ORIENTATION]) for header in headers])
+    positions, turns = (np.array(part) for part in zip(*places, strict=True))
     if np.abs(turns - turns[0]).max() > 1e-3:
         raise VolumeError(f"{named}: its slices are not parallel.", str(folder), "Choose another series.")
+    sizes = sorted({size for header in headers if len(size := _numbers(header, SPACING)) == 2})
+    if sizes and not np.allclose(sizes, sizes[0], rtol=1e-3):
+        shown = " and ".join(f"{rows:.4g} x {columns:.4g} mm" for rows, columns in (sizes[0], sizes[-1]))
+        fact = f"{named}: its pixels are not of one size, but of {shown}."
+        raise VolumeError(fact, str(folder), "Put the slices of each size into a folder of their own.")
     normal = np.cross(turns[0, :3], turns[0, 3:])
     along = np.sort(positions @ normal)
     steps = np.diff(along)
     step = float(steps.min())
     if (steps < 1e-3).any():
-        places = len(headers) - int((steps < 1e-3).sum())
-        fact = f"{named}: {len(headers)} slices lie at {places} places (time points, or echoes)."
+        apart = len(headers) - int((steps < 1e-3).sum())
+        fact = f"{named}: {len(headers)} slices lie at {apart} places (time points, or echoes)."
         raise VolumeError(fact, str(folder), "Put the files of each time point into a folder of their own.")
     if np.abs(steps - step).max() > UNEVEN * step:
         worst = int(np.abs(steps - step).argmax())
@@ -215,5 +284,9 @@ def _require_stack(headers: Sequence[Mapping[str, str]], series: Series, folder:
         raise VolumeError(fact, str(folder), "Resample it to a straight grid first, for example in 3D Slicer.")
 
 
-def _numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split("\\")]
+def _numbers(header: Mapping[str, str], tag: str) -> tuple[float, ...]:
+    """The numbers of a tag; none where it is missing, empty or no number."""
+    try:
+        return tuple(float(part) for part in header.get(tag, "").split("\\"))
+    except ValueError:
+        return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,15 @@ from boundseg.data import dataset as folders
 from boundseg.data.convert.split import read_or_draw
 from boundseg.data.convert.staging import whole_folder
 from boundseg.data.dataset import SPLITS, Splits
-from boundseg.data.picture_io import COLOURS, LOSSY, PICTURE_ENDINGS, Picture, read_picture, write_picture
+from boundseg.data.picture_io import (
+    COLOURS,
+    LOSSY,
+    PICTURE_ENDINGS,
+    UNREAD_PICTURES,
+    Picture,
+    read_picture,
+    write_picture,
+)
 from boundseg.errors import DatasetError, InputError, Problem
 from boundseg.nearest import did_you_mean
 
@@ -80,7 +88,7 @@ def convert_images(
         source: The folder of pictures; its own folders are not looked into.
         destination: The dataset folder to be written; must not exist, or be empty.
         meaning: Values of masks to classes, ``background`` or ``ignore``; see :func:`parse_classes`.
-        masks: The folder of label maps, one number per pixel; a case may have none.
+        masks: The folder of label maps, one number per pixel; a case may have none. It may be ``source`` itself.
         names: How their files are called, without their ending.
         spacing_mm: Between rows and between columns; left out, what each file says.
         report: Told of each case.
@@ -90,11 +98,28 @@ def convert_images(
         InputError: Pictures that cannot be read, are transparent or of different channels; masks of no picture, of
             another shape, of colours, or with a value that has no meaning. Nothing is written then.
     """
-    images = _by_case(source, CASE)
-    if not images:
-        raise DatasetError(f"{source} holds no picture.", remedy=f"Pictures end in {', '.join(SOURCES)}.")
-    drawn = {} if masks is None else _by_case(masks, names)
+    if names.count(CASE) != 1:
+        raise DatasetError(
+            f"--files {names!r} does not say where the case stands.", remedy="Give --files '{case}_mask'."
+        )
+    pictures, label_maps = _files(source), [] if masks is None else _files(masks)
     problems = [
+        Problem(f"{path.name} is no picture that boundseg reads.", str(path.parent), "Save it as PNG, or move it.")
+        for path in dict.fromkeys([*pictures, *label_maps])
+        if path.suffix.lower() in UNREAD_PICTURES
+    ]
+    if masks is not None and masks.resolve() == source.resolve():
+        if names == CASE:
+            fact = "masks lie beside their pictures, and nothing says which is which."
+            raise DatasetError(fact, str(source), "Say how masks are called: --files '{case}_mask'.")
+        label_maps = [path for path in pictures if _case(path, names)]
+        pictures = [path for path in pictures if not _case(path, names)]
+    images = _by_case(pictures, CASE)
+    if not images:
+        nothing = Problem(f"{source} holds no picture.", "", f"Pictures end in {', '.join(SOURCES)}.")
+        raise DatasetError.of([nothing, *problems])
+    drawn = _by_case(label_maps, names)
+    problems += [
         Problem(f"{path.name} is of no picture of {source}{did_you_mean(case, images)}", str(masks), _NAMED)
         for case, path in drawn.items()
         if case not in images
@@ -155,24 +180,28 @@ def convert_images(
 _NAMED = "Name masks as their pictures, or say how they are called: --files '{case}_mask'."
 
 
-def _by_case(folder: Path, names: str) -> dict[str, Path]:
-    """Pictures by the part of their names that says the case."""
-    if names.count(CASE) != 1:
-        raise DatasetError(
-            f"--files {names!r} does not say where the case stands.", remedy="Give --files '{case}_mask'."
-        )
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
+
+
+def _case(path: Path, names: str) -> str:
+    """The part of a file's name that says the case; empty where it is called otherwise."""
     before, _, after = names.partition(CASE)
+    own = path.stem.startswith(before) and path.stem.endswith(after)
+    return path.stem[len(before) : len(path.stem) - len(after)] if own else ""
+
+
+def _by_case(paths: Iterable[Path], names: str) -> dict[str, Path]:
+    """Pictures by the case that their names say."""
     found: dict[str, Path] = {}
     problems = []
-    for path in sorted(folder.glob("*")):
-        if path.suffix.lower() not in SOURCES or path.name.startswith("."):
+    for path in paths:
+        if path.suffix.lower() not in SOURCES:
             continue
-        stem = path.stem
-        own = stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after)
-        case = stem[len(before) : len(stem) - len(after)] if own else stem
+        case = _case(path, names) or path.stem
         if case in found:
             fact = f"{path.name} and {found[case].name} are both of {case}."
-            problems.append(Problem(fact, str(folder), "Keep one of them."))
+            problems.append(Problem(fact, str(path.parent), "Keep one of them."))
         found[case] = path
     if problems:
         raise DatasetError.of(problems)

@@ -199,7 +199,7 @@ def _images(source: Dataset, case: str, folder: Path) -> None:
 
 def _labels(source: Dataset, case: str, name: str, folder: Path) -> bool:
     """Whether the set has labels of the case; where not, they are ignore everywhere."""
-    path, image = source.label_path(case, name), volume_io.read(source.image_paths(case)[0])
+    path, image = source.label_path(case, name), source.read_grid(case)
     if path.is_file():
         source.read_label_file(path, image)  # values and grid, which nnU-Net would only complain about later
         link(path, folder)
