@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, SupportsFloat, SupportsIndex, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -78,7 +77,7 @@ class Constraint:
         if isinstance(self.descriptor, type):
             made = f"{self.descriptor.__name__}(…)"
             raise ValueError(f"{self.name}: descriptor = {self.descriptor.__name__} is a class: give {made}")
-        if not isinstance(self.weight, Real) or not 0 <= self.weight < math.inf:
+        if not isinstance(self.weight, SupportsFloat) or not 0 <= self.weight < math.inf:
             raise ValueError(f"{self.name}: weight = {self.weight}: give a number of 0 or more")
         if isinstance(self.scale, (int, float)):
             require_positive(f"{self.name}: scale", self.scale)
@@ -350,7 +349,7 @@ def _as_tuples(name: str, regions: Sequence[Sequence[int]]) -> tuple[tuple[int, 
             f"{name}: regions = {regions!r}: give a tuple of classes for each, as ((1,),), or ((1, 2),) for a union"
         )
     for region in regions:
-        if not all(isinstance(c, Integral) and c >= 0 for c in region) or len(set(region)) < len(region):
+        if not all(isinstance(c, SupportsIndex) and c >= 0 for c in region) or len(set(region)) < len(region):
             raise ValueError(f"{name}: the region {region!r} is none: give classes, 0 or more, each of them once")
     return tuple(tuple(map(int, region)) for region in regions)
 
