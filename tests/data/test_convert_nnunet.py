@@ -82,8 +82,11 @@ def test_splits_that_do_not_fit_change_nothing(tiny_dataset: Path, tmp_path: Pat
     a, b = source.splits.patients["patient1"]
     for content, told in (
         ([{"train": [a], "val": [b]}], "patient1 is on two sides: train and validation"),
-        ([{"train": ["stranger"], "val": []}], "'stranger' is no case of"),
+        ([{"train": ["stranger"], "val": []}], "no case of .*imagesTr: stranger"),
         ([{"train": [a]}], "is not of nnU-Net's form"),
+        ([{"train": [[a]], "val": [b]}], "is not of nnU-Net's form"),
+        ([{"train": [1], "val": [b]}], "is not of nnU-Net's form"),
+        ([{"train": [a, b], "val": [b]}], f"in train and in validation: {b}"),
         ([], "there is no fold 0"),
     ):
         path.write_text(json.dumps(content))
@@ -94,6 +97,31 @@ def test_splits_that_do_not_fit_change_nothing(tiny_dataset: Path, tmp_path: Pat
         splits_from_nnunet(source, path)
     with pytest.raises(DatasetError, match=r"splits_final.json is not there[\s\S]*nnUNet_preprocessed"):
         splits_from_nnunet(source, tmp_path / "nowhere" / "splits_final.json")
+    assert (tiny_dataset / "splits.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        ({"train": ["patient1"]}, ["belong to no patient: patient1_frame01, patient1_frame07, patient4_frame01"]),
+        ({"test": ["patient4"]}, ["in validation and in test: patient4_frame01"]),
+        (
+            {"test": ["patient44"]},
+            ["the list 'test' names 'patient44', which is no patient or case", "did you mean"],
+        ),
+    ],
+)
+def test_a_fold_that_the_dataset_cannot_take_whole_changes_nothing(
+    tiny_dataset: Path, tmp_path: Path, splits: dict[str, object], told: list[str]
+) -> None:
+    path = tmp_path / "splits_final.json"
+    path.write_text(json.dumps([{"train": ["patient1_frame01", "patient1_frame07"], "val": ["patient4_frame01"]}]))
+    patients = Dataset.open(tiny_dataset).splits.patients if "test" in splits else {}
+    (tiny_dataset / "splits.json").write_text(json.dumps({"patients": patients, **splits}))
+    before = (tiny_dataset / "splits.json").read_bytes()
+    with pytest.raises(DatasetError) as raised:
+        splits_from_nnunet(Dataset.open(tiny_dataset), path)
+    assert all(part in str(raised.value) for part in told)
     assert (tiny_dataset / "splits.json").read_bytes() == before
 
 

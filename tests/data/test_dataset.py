@@ -179,7 +179,15 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"patients": ["patient1"]}, {"train": "patient1"}, {"patients": {"p": "c"}}, {"lists": ["few"]}]
+    "values",
+    [
+        {"patients": ["patient1"]},
+        {"train": "patient1"},
+        {"patients": {"p": "c"}},
+        {"lists": ["few"]},
+        {"train": [["patient1"]]},
+        {"patients": {"p": [1]}},
+    ],
 )
 def test_splits_of_another_form_are_refused(tiny_dataset: Path, values: dict[str, Any]) -> None:
     edit(tiny_dataset / "splits.json", **values)

@@ -352,6 +352,11 @@ def require_same_grid(path: Path, volume: Volume, image: Volume) -> None:
         )
 
 
+def are_names(content: object) -> bool:
+    """Whether what a JSON file holds is a list of names, of cases or patients."""
+    return isinstance(content, list) and all(isinstance(name, str) for name in content)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DatasetError(
@@ -393,7 +398,7 @@ def _read_splits(folder: Path, cases: dict[str, set[str]]) -> Splits:
     well_formed = (
         isinstance(patients, dict)
         and isinstance(named, dict)
-        and all(isinstance(v, list) for v in (*patients.values(), *sides.values(), *named.values()))
+        and all(are_names(members) for members in (*patients.values(), *sides.values(), *named.values()))
     )
     if not well_formed:
         raise DatasetError(
