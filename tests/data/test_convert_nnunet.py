@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from boundseg.data import volume_io
 from boundseg.data.convert.nnunet import convert_nnunet, read_splits_final, splits_from_nnunet
 from boundseg.data.dataset import Dataset
 from boundseg.errors import DatasetError
@@ -37,6 +38,27 @@ def test_the_chosen_labels_lie_where_nnunet_looks(tiny_dataset: Path, tmp_path: 
     assert read_splits_final(folder / "splits_final.json") == (sorted(written.train), sorted(written.held_out))
     for name in ("priors.csv", "splits.json", "boundseg.yaml"):
         assert (folder / name).read_bytes() == (tiny_dataset / name).read_bytes()
+
+
+def test_volumes_of_two_files_become_one_that_nnunet_reads(tiny_dataset: Path, tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    for path in sorted(tiny_dataset.glob("*T[rs]*/*.nii.gz")):
+        volume = volume_io.read(path)
+        volume_io.write(path.with_name(path.name.replace(".nii.gz", ".mhd")), volume.array, volume)
+        path.unlink()
+    description = tiny_dataset / "dataset.json"
+    description.write_text(description.read_text().replace(".nii.gz", ".mhd"))
+    (tiny_dataset / "labelsTr_seeds" / "patient1_frame01.mhd").unlink()
+    source, folder = Dataset.open(tiny_dataset), tmp_path / "Dataset027_HEARTS"
+    convert_nnunet(source, folder, "seeds", "full")
+    found = Dataset.open(folder)
+    assert (found.file_ending, found.cases) == (".mha", source.cases)
+    assert {path.suffix for path in folder.glob("*T[rs]/*")} == {".mha"}
+    for case in source.cases:
+        (stored, image), (expected, like) = found.read_image(case), source.read_image(case)
+        assert np.array_equal(stored, expected)
+        assert np.allclose(image.affine, like.affine)
+        found.read_labels(case, "full", image)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from boundseg.data.dataset import Dataset, Splits
 from boundseg.errors import DatasetError, Problem
 
 SPLITS_FINAL = "splits_final.json"
+# nnU-Net reads whatever boundseg reads but this one, of which a link would be a header without its voxels
+WRITTEN_ANEW = {".mhd": ".mha"}
 FOLDER_NAME = re.compile(r"Dataset\d{3}_\w[\w-]*")
 
 
@@ -49,7 +51,8 @@ def convert_nnunet(
 ) -> Written:
     """Writes a folder for ``nnUNet_raw``: the chosen labels as ``labelsTr``, test patients in ``imagesTs``.
 
-    Volumes are hard links where the file system has them, and copies elsewhere. ``splits.json``, ``priors.csv`` and
+    Volumes are hard links where the file system has them, and copies elsewhere; ``.mhd``, for which nnU-Net has no
+    reader, becomes ``.mha``. ``splits.json``, ``priors.csv`` and
     every ``boundseg*.yaml`` lie beside ``dataset.json``; ``splits_final.json`` says who trains and who is held out.
 
     Args:
@@ -90,7 +93,7 @@ def convert_nnunet(
         for case in written.test:
             _images(source, case, folder / "imagesTs")
             if source.label_path(case).is_file():
-                link(source.label_path(case), folder / "labelsTs")
+                _place(source, source.label_path(case), folder / "labelsTs")
             report(case)
         _describe(source, folder, len(written.train) + len(written.held_out))
         for path in (
@@ -209,7 +212,20 @@ def _images(source: Dataset, case: str, folder: Path) -> None:
     for path in source.image_paths(case):
         if not path.is_file():
             raise DatasetError(f"{path.name} is not there.", str(path.parent), "boundseg check lists all such files.")
+        _place(source, path, folder)
+
+
+def _place(source: Dataset, path: Path, folder: Path) -> None:
+    """A volume as nnU-Net reads it."""
+    if source.file_ending not in WRITTEN_ANEW:
         link(path, folder)
+        return
+    volume = volume_io.read(path)
+    volume_io.write(folder / f"{volume_io.stem(path)}{_ending(source)}", volume.array, volume)
+
+
+def _ending(source: Dataset) -> str:
+    return WRITTEN_ANEW.get(source.file_ending, source.file_ending)
 
 
 def _labels(source: Dataset, case: str, name: str, folder: Path) -> bool:
@@ -217,11 +233,11 @@ def _labels(source: Dataset, case: str, name: str, folder: Path) -> bool:
     path, image = source.label_path(case, name), volume_io.read(source.image_paths(case)[0])
     if path.is_file():
         source.read_label_file(path, image)  # values and grid, which nnU-Net would only complain about later
-        link(path, folder)
+        _place(source, path, folder)
         return True
     folder.mkdir(parents=True, exist_ok=True)
     nothing = np.full(image.array.shape, source.ignore, np.uint8)
-    volume_io.write(folder / f"{case}{source.file_ending}", nothing, image)
+    volume_io.write(folder / f"{case}{_ending(source)}", nothing, image)
     return False
 
 
@@ -236,4 +252,5 @@ def _describe(source: Dataset, folder: Path, cases: int) -> None:
             f"Write {len(source.labels)}, there and in the label maps.",
         )
     content |= {"labels": labels, "numTraining": cases, "slice_axis": source.slice_axis}
+    content["file_ending"] = _ending(source)
     atomic.write_text(folder / "dataset.json", json.dumps(content, indent=2) + "\n")
