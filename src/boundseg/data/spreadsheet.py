@@ -12,6 +12,7 @@ from typing import Any
 from boundseg.errors import PriorsError, Problem
 from boundseg.nearest import did_you_mean
 
+UNCLOSED = "Is there a quote that is not closed? One within a quoted cell is written twice."
 Cell = str | float  # a number of .xlsx is one, however its cell is shown; of text nothing is
 
 
@@ -103,21 +104,30 @@ def _text(path: Path) -> tuple[list[tuple[int, list[Cell]]], str]:
         unquoted = "".join(header.split('"')[::2])
         # a tab decides; "LV, mL;case" has both, and its ; separates
         separator = next((mark for mark in "\t;" if mark in unquoted), ",")
-    # strict: a quote that nobody closes would take the rows behind it into its cell
-    reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
-    lines: list[tuple[int, list[Cell]]] = []
-    start = skipped + 1
     try:
-        for cells in reader:
-            lines.append((reader.line_num + skipped, [cell.strip() for cell in cells]))
-            start = reader.line_num + skipped + 1
+        lines = csv_lines(text, separator, skipped)
+    except ValueError as error:
+        raise PriorsError(f"{path.name} {error}", str(path.parent), UNCLOSED) from error
+    return [(number, [cell.strip() for cell in cells]) for number, cells in lines], separator
+
+
+def csv_lines(text: str, separator: str = ",", skipped: int = 0) -> list[tuple[int, list[str]]]:
+    """The rows of a text and the lines they end on; raises ValueError where a quote is not closed.
+
+    Args:
+        text: Without the lines of its file that were ``skipped``.
+        separator: Between cells.
+        skipped: How many there were.
+    """
+    # strict: else such a quote takes the rows behind it into its cell
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
+    lines: list[tuple[int, list[str]]] = []
+    try:
+        lines.extend((reader.line_num + skipped, cells) for cells in reader)
     except csv.Error as error:
-        raise PriorsError(
-            f"{path.name} cannot be read from line {start} on: {error}.",
-            str(path.parent),
-            "Is there a quote that is not closed? One within a quoted cell is written twice.",
-        ) from error
-    return lines, separator
+        first = (lines[-1][0] if lines else skipped) + 1
+        raise ValueError(f"cannot be read from line {first} on: {error}.") from error
+    return lines
 
 
 def _excel(path: Path) -> list[tuple[int, list[Cell]]]:
