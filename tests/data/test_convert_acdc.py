@@ -135,6 +135,31 @@ LAST = Path("patient003") / "patient003_frame12"
         (lambda f: (f / f"{LAST}_gt.nii.gz").write_bytes(b"x"), [], r"patient003_frame12_gt.nii.gz cannot be read"),
         (lambda f: rewrite(f / f"{LAST}_gt.nii.gz", 4), [], r"frame12_gt.nii.gz holds the values \[0, 1, 2, 3, 4\]"),
         (
+            lambda f: (f / f"{LAST}_gt.nii.gz").unlink(),
+            [],
+            r"patient003_frame12_gt.nii.gz is not there\.\n.*patient003\. Download it again, or remove what",
+        ),
+        (
+            lambda f: (f / f"{LAST}.nii.gz").write_bytes((f / f"{LAST}.nii.gz").read_bytes()[:60]),
+            [],
+            r"patient003_frame12.nii.gz cannot be read",
+        ),
+        (
+            lambda f: save(f / f"{LAST}_gt.nii.gz", np.ones((12, 10, 2), np.uint8), np.eye(4)),
+            [],
+            r"frame12_gt.nii.gz has the shape \(12, 10, 2\), its image \(12, 10, 3\)",
+        ),
+        (
+            lambda f: save(f / f"{LAST}_gt.nii.gz", np.ones(SHAPE, np.uint8), np.eye(4)),
+            [],
+            r"patient003_frame12_gt.nii.gz has another affine than its image",
+        ),
+        (
+            lambda f: save(f / f"{LAST}_gt.nii.gz", np.full(SHAPE, 0.5, np.float32), np.eye(4)),
+            [],
+            r"frame12_gt.nii.gz holds the values \[0.5\]",
+        ),
+        (
             lambda f: rewrite(f / "patient001" / "patient001_frame01_scribble.nii.gz", 5),
             [],
             r"patient001_frame01_scribble.nii.gz holds the values .*5\]",
@@ -163,6 +188,25 @@ def test_a_failed_conversion_says_why_and_leaves_nothing_behind(
     with pytest.raises(InputError, match=message):
         convert_acdc(acdc, acdc.parent / "ACDC", targets)
     assert {path.name for path in acdc.parent.iterdir()} <= {"acdc"}
+
+
+def test_all_that_is_wrong_is_told_at_once(acdc: Path) -> None:
+    (acdc / f"{LAST}.nii.gz").unlink()
+    rewrite(acdc / "patient001" / "patient001_frame01_gt.nii.gz", 4)
+    rewrite(acdc / "patient001" / "patient001_frame01_scribble.nii.gz", 7)
+    save(acdc / "patient002" / "patient002_frame01.nii.gz", np.full(SHAPE, np.nan, np.float32), np.eye(4))
+    with pytest.raises(InputError) as caught:
+        convert_acdc(acdc, acdc.parent / "ACDC")
+    told = [problem.what.partition(" ")[0] for problem in caught.value.problems]
+    assert told == [
+        "patient003_frame12.nii.gz",
+        "patient001_frame01_gt.nii.gz",
+        "patient001_frame01_scribble.nii.gz",
+        "patient002_frame01.nii.gz",
+        "patient002_frame01_gt.nii.gz",  # on the grid that the scan had
+        "patient002_frame01_scribble.nii.gz",
+    ]
+    assert [path.name for path in acdc.parent.iterdir()] == ["acdc"]
 
 
 def test_an_interrupted_conversion_leaves_nothing_behind(acdc: Path) -> None:
