@@ -116,6 +116,34 @@ def test_the_layout_is_known_by_its_name(acdc: Path) -> None:
     assert Dataset.open(destination).cases_of("test") == ["patient003_frame01", "patient003_frame12"]
 
 
+@pytest.mark.parametrize("kind", ["the working directory", "a link", "a link to nothing", "with a leftover"])
+def test_an_empty_folder_may_be_there(acdc: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    folder, destination = acdc.parent / "real", acdc.parent / "ACDC"
+    if kind != "a link to nothing":
+        folder.mkdir()
+    if "link" in kind:
+        destination.symlink_to("real")
+    elif kind == "with a leftover":
+        destination = folder
+        (folder / ".real.partial" / "imagesTr").mkdir(parents=True)
+    else:
+        monkeypatch.chdir(folder)
+        destination = Path()
+    convert_acdc(acdc, destination)
+    assert_is_converted(acdc, Dataset.open(folder), (), SPLIT)
+    assert not list(acdc.parent.rglob("*.partial"))
+    assert destination.is_symlink() == ("link" in kind)
+
+
+def test_a_failure_leaves_the_empty_folder_that_was_there(acdc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (acdc / f"{LAST}.nii.gz").write_bytes(b"x")
+    (acdc.parent / "there").mkdir()
+    monkeypatch.chdir(acdc.parent / "there")
+    with pytest.raises(InputError):
+        convert_acdc(acdc, Path())
+    assert list((acdc.parent / "there").iterdir()) == []
+
+
 def rewrite(path: Path, value: int) -> None:
     volume = nib.load(path)
     array = np.asarray(volume.dataobj).copy()
