@@ -109,6 +109,13 @@ def test_without_split_and_scribbles_every_patient_trains(acdc: Path) -> None:
     assert_is_converted(acdc, dataset, ("LV",), dict.fromkeys(SPLIT, "train"))
 
 
+def test_a_split_may_be_separated_by_semicolons(acdc: Path) -> None:
+    path = acdc / "split.csv"
+    path.write_text(path.read_text().replace(",", ";"))
+    convert_acdc(acdc, acdc.parent / "ACDC")
+    assert Dataset.open(acdc.parent / "ACDC").cases_of("test") == ["patient003_frame01", "patient003_frame12"]
+
+
 def test_the_layout_is_known_by_its_name(acdc: Path) -> None:
     destination = acdc.parent / "ACDC"
     destination.mkdir()  # an empty folder may be there
@@ -196,6 +203,17 @@ LAST = Path("patient003") / "patient003_frame12"
             lambda f: (f / "split.csv").write_text("patient,split\npatient001,train\n"),
             [],
             r"patient002 is in no split\.\n.*split.csv. Add a row.*\npatient003 is in no split",
+        ),
+        (
+            lambda f: (f / "split.csv").write_text("case,Split\npatient001,train\n"),
+            [],
+            r"there is no column 'patient'.*\n.*split.csv. Its first line is: patient,split\n"
+            r"there is no column 'split'; did you mean 'Split'\?",
+        ),
+        (
+            lambda f: (f / "split.csv").write_bytes("patient,split\nJäger,train\n".encode("latin-1")),
+            [],
+            r"split.csv is not UTF-8: .*\n.*Save it as CSV UTF-8",
         ),
         (
             lambda f: (f / "split.csv").write_text("patient,split\npatient001,trian\n,test\n"),
