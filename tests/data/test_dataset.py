@@ -154,6 +154,10 @@ def test_a_folder_of_metaimage_is_read_too(tmp_path: Path, tiny_dataset: Path) -
             {"labels": {"background": 0, "LV": 2}},
             r"label values \[0, 2\] with ignore = 3 do not count up from 0.*\n.*dataset.json.*background 0",
         ),
+        ({"labels": {}}, r"labels names no class\.\n.*dataset.json. Write"),
+        ({"labels": {"ignore": 2}}, r"labels names no class"),
+        ({"channel_names": {}}, r"channel_names does not number the channels"),
+        ({"channel_names": {"²": "MR"}}, r"channel_names does not number the channels"),
         ({"labels": {"background": 0, "LV": 1, "Myo": 2, "ignore": 1}}, r"with ignore = 1 do not count up"),
     ],
 )
@@ -161,6 +165,20 @@ def test_an_impossible_dataset_json_is_refused(tiny_dataset: Path, values: dict[
     edit(tiny_dataset / "dataset.json", **values)
     with pytest.raises(DatasetError, match=message):
         Dataset.open(tiny_dataset)
+
+
+def test_a_byte_order_mark_changes_nothing(tiny_dataset: Path) -> None:
+    before = Dataset.open(tiny_dataset)
+    for name in ("dataset.json", "splits.json"):
+        (tiny_dataset / name).write_bytes(b"\xef\xbb\xbf" + (tiny_dataset / name).read_bytes())
+    assert Dataset.open(tiny_dataset) == before
+
+
+def test_a_case_of_no_patient_is_not_said_to_be_misspelt(tiny_dataset: Path) -> None:
+    edit(tiny_dataset / "splits.json", patients={}, train=["patient1_frame01"])
+    for name in ("train", "patient1_frame01"):
+        with pytest.raises(DatasetError, match=r"the case 'patient1_frame01' belongs to no patient\.\n.*Add it under"):
+            Dataset.open(tiny_dataset).cases_of(name)
 
 
 @pytest.mark.parametrize("name", ["dataset.json", "splits.json"])

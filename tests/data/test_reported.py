@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
@@ -127,6 +128,16 @@ def test_a_patient_with_one_case_names_it(write_dataset: Callable[..., Path], tm
     path = tmp_path / "volumes.csv"
     path.write_text("case,LV (mL)\npatient2,2\n")
     assert [row.case for row in tell(dataset, path, ["LV (mL)"]).rows] == ["patient2_frame01"]
+
+
+def test_a_name_whose_accents_are_stored_otherwise_is_told(dataset: Dataset, tmp_path: Path) -> None:
+    folder = dataset.folder / "imagesTr"
+    shutil.copy(folder / f"{CASES[0]}_0000.nii.gz", folder / "e\u03014_0000.nii.gz")
+    path = tmp_path / "volumes.csv"
+    path.write_text("case,LV (mL)\n\u00e94,2\n", encoding="utf-8")
+    told = r"'\u00e94' is no case of this dataset; did you mean 'e\\u03014'\? Its accents are stored otherwise"
+    with pytest.raises(InputError, match=told):
+        tell(Dataset.open(dataset.folder), path, ["LV (mL)"])
 
 
 def test_everything_that_does_not_fit_is_listed_at_once(dataset: Dataset, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ class Dataset:
         for key in ("channel_names", "labels"):
             if not isinstance(description[key], dict):
                 raise DatasetError(f"{key!r} is no table of names and numbers.", where, "See nnU-Net v2's format.")
-        if not all(number.isdigit() for number in description["channel_names"]):
+        if not description["channel_names"] or not all(n.isdecimal() for n in description["channel_names"]):
             raise DatasetError("channel_names does not number the channels.", where, 'Write {"0": "MR"}.')
         labels = dict(description["labels"])
         for name, value in labels.items():
@@ -102,7 +102,9 @@ class Dataset:
                     where,
                     "Region-based labels are not supported: list each class by itself.",
                 )
-        ignore = labels.pop("ignore", max(labels.values()) + 1)
+        ignore = labels.pop("ignore", max(labels.values(), default=0) + 1)
+        if not labels:
+            raise DatasetError("labels names no class.", where, 'Write {"background": 0, "LV": 1}.')
         if sorted(labels.values()) != list(range(len(labels))) or ignore < len(labels):
             raise DatasetError(
                 f"label values {sorted(labels.values())} with ignore = {ignore} do not count up from 0.",
@@ -167,6 +169,12 @@ class Dataset:
             return self.splits.cases(name)
         except KeyError as error:
             missing = str(error.args[0])
+            if missing in self.cases:
+                raise DatasetError(
+                    f"the case {missing!r} belongs to no patient.",
+                    str(self.folder / "splits.json"),
+                    'Add it under patients, as {"p1": ["case1"]}.',
+                ) from None
             if missing != name:
                 near = did_you_mean(missing, [*self.splits.patients, *self.cases])
                 raise DatasetError(
@@ -365,7 +373,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             "A dataset folder is nnU-Net v2's raw layout; boundseg convert writes one.",
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path.name} is not valid JSON: {error}", str(path.parent), "Mend it.") from error
     if not isinstance(content, dict):

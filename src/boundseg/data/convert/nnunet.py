@@ -242,7 +242,7 @@ def _labels(source: Dataset, case: str, name: str, folder: Path) -> bool:
 
 
 def _describe(source: Dataset, folder: Path, cases: int) -> None:
-    content = json.loads((source.folder / "dataset.json").read_text(encoding="utf-8"))
+    content = json.loads((source.folder / "dataset.json").read_text(encoding="utf-8-sig"))
     # nnU-Net wants the ignore label right behind the last class, and boundseg allows a gap
     labels = {**source.labels, "ignore": source.ignore}
     if source.ignore != len(source.labels):
