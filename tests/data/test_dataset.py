@@ -86,6 +86,10 @@ def test_regions_are_classes_and_their_unions(tiny_dataset: Path) -> None:
     dataset = Dataset.open(tiny_dataset)
     assert dataset.region("Myo") == (2,)
     assert dataset.region("LV+Myo") == (1, 2)
+    for name, told in (("LV+Myo+LV", "names 'LV' twice"), ("LV+Myo:Myo+LV", "is the same on both sides")):
+        with pytest.raises(KeyError, match=told):
+            dataset.regions(name)
+    assert dataset.regions("LV:LV+Myo") == ((1,), (1, 2)), "the share of a union"
     with pytest.raises(KeyError, match=r"'myo' is no class of .*; did you mean 'Myo'\?"):
         dataset.region("LV+myo")
 

@@ -232,6 +232,8 @@ def test_what_does_not_fit_the_dataset_is_named(tiny_dataset: Path) -> None:
         6: replace(ROW, case=case, quantity="sise"),
         7: replace(ROW, case="patient2_frame01", slice=99),  # its image could not be read
         8: replace(ROW, case=case, region="LV+Myo"),
+        9: replace(ROW, case=case, region="LV+LV"),
+        10: replace(ROW, case=case, region="LV:LV", quantity="ratio", unit="1"),
     }
     found = priors.problems_with(rows, Dataset.open(tiny_dataset), {case: 5}, Path("priors.csv"))
     assert [(problem.what, problem.where) for problem in found] == [
@@ -240,6 +242,8 @@ def test_what_does_not_fit_the_dataset_is_named(tiny_dataset: Path) -> None:
         ("patient1_frame01 has slices 0 to 4, not -1.", "priors.csv, line 4"),
         ("'Myu' is no class; did you mean 'Myo'?", "priors.csv, line 5"),
         ("'sise' is no quantity; did you mean 'size'?", "priors.csv, line 6"),
+        ("patient1_frame01: 'LV+LV' names 'LV' twice.", "priors.csv, line 9"),
+        ("patient1_frame01: 'LV:LV' is the same on both sides.", "priors.csv, line 10"),
     ]
 
 

@@ -199,6 +199,7 @@ def test_everything_that_does_not_fit_is_listed_at_once(dataset: Dataset, tmp_pa
             ["columns 'LV (mL)' and 'LV2 (mL)' are both of Myo+LV."],
         ),
         ("case,LV (mL)", ["LV (mL)", "LV (mL)"], [], None, ["columns 'LV (mL)' and 'LV (mL)' are both of LV."]),
+        ("case,EDV", ["EDV"], ["LV+LV"], "mL", ["column 'EDV': 'LV+LV' names 'LV' twice."]),
         ("case,EDV", ["EDV"], ["lv"], "mL", ["column 'EDV': 'lv' is no class; did you mean 'LV'?"]),
     ],
 )

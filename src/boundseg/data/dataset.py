@@ -150,13 +150,15 @@ class Dataset:
         """Class values of a class name or a union such as ``LV+Myo``.
 
         Raises:
-            KeyError: A part of the name is no class; the message names the nearest one.
+            KeyError: A part of the name is no class, and the message names the nearest one; or it is there twice.
         """
         values = []
         for part in name.split("+"):
             if part not in self.labels:
                 raise KeyError(f"{part!r} is no class of {self.folder}{did_you_mean(part, self.labels)}")
             values.append(self.labels[part])
+        if twice := named_twice(name):
+            raise KeyError(twice)
         return tuple(values)
 
     def cases_of(self, name: str) -> list[str]:
@@ -258,9 +260,12 @@ class Dataset:
         """Class values of a class, a union, or of both sides of a pair such as ``LV:Myo``.
 
         Raises:
-            KeyError: See :meth:`region`.
+            KeyError: See :meth:`region`; or both sides are the same.
         """
-        return tuple(self.region(side) for side in name.split(":"))
+        sides = tuple(self.region(side) for side in name.split(":"))
+        if twice := named_twice(name):
+            raise KeyError(twice)
+        return sides
 
     def from_slices(self, array: np.ndarray) -> np.ndarray:
         """The inverse of :meth:`to_slices`."""
@@ -358,6 +363,15 @@ def require_same_grid(path: Path, volume: Volume, image: Volume) -> None:
             str(path.parent),
             "Resample it onto the image's grid, or copy the image's header if the voxels agree.",
         )
+
+
+def named_twice(region: str) -> str:
+    """What a region's name says twice: a class of a union, or a pair's one side; empty where it does not."""
+    sides = [side.split("+") for side in region.split(":")]
+    again = [part for parts in sides for part in parts if parts.count(part) > 1]
+    if again:
+        return f"{region!r} names {again[0]!r} twice."
+    return f"{region!r} is the same on both sides." if len({frozenset(side) for side in sides}) < len(sides) else ""
 
 
 def are_names(content: object) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from boundseg.constraints import QUANTITIES, descriptor
 from boundseg.constraints.quantities import names, split
 from boundseg.data import atomic
-from boundseg.data.dataset import Dataset
+from boundseg.data.dataset import Dataset, named_twice
 from boundseg.data.spreadsheet import UNCLOSED, csv_lines
 from boundseg.errors import PriorsError, Problem
 from boundseg.nearest import did_you_mean
@@ -167,6 +167,8 @@ def problems_with(rows: Mapping[int, Prior], dataset: Dataset, slices: Mapping[s
             if part not in dataset.labels:
                 near = did_you_mean(part, dataset.labels)
                 found.append(Problem(f"{part!r} is no class{near}", where, "Mend the name."))
+        if twice := named_twice(row.region):
+            found.append(Problem(f"{row.case}: {twice}", where, "Name each class once."))
         if row.quantity in BOXES:
             continue
         named = split(row.quantity)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from boundseg.data import volume_io
-from boundseg.data.dataset import Dataset
+from boundseg.data.dataset import Dataset, named_twice
 from boundseg.data.priors import Prior
 from boundseg.data.spreadsheet import Cell, Sheet, as_text
 from boundseg.errors import InputError, PriorsError, Problem
@@ -96,6 +96,8 @@ def understand(
             near = did_you_mean(unknown[0], dataset.labels)
             remedy = f"Say whose size it is with --class: {', '.join(dataset.classes)}, or a union such as A+B."
             problems.append(Problem(f"column {name!r}: {unknown[0]!r} is no class{near}", str(sheet.path), remedy))
+        elif twice := named_twice(region):
+            problems.append(Problem(f"column {name!r}: {twice}", str(sheet.path), "Name each class once."))
         if spelt and spelt.casefold() not in SPELLINGS:
             fact = f"column {name!r}: {spelt!r} is no unit of a volume."
             problems.append(Problem(fact, str(sheet.path), f"{USE} Rename the column."))
