@@ -124,7 +124,7 @@ def write_hearts(folder: Path, patients: dict[str, int]) -> Dataset:
     write_label_set(dataset, dataset.training_cases, "erosion", "erosion", classes=["LV"])
     rows = derive.tags(dataset, dataset.training_cases, ["LV"], "erosion", "absent")
     rows += derive.individual(dataset, dataset.cases, ["LV"])
-    priors.write(folder / "priors.csv", rows)
+    priors.write(folder / "priors.csv", priors.merge([], rows))
     return dataset
 
 

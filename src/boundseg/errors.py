@@ -15,7 +15,8 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        tail = " ".join(part for part in (f"in {self.where}." if self.where else "", self.remedy) if part)
+        where = "the current folder" if self.where == "." else self.where
+        tail = " ".join(part for part in (f"in {where}." if where else "", self.remedy) if part)
         return f"{self.what}\n  {tail}" if tail else self.what
 
 

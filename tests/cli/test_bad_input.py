@@ -192,3 +192,11 @@ def test_a_loss_that_explodes_is_the_inputs_fault(boundseg: Boundseg, tiny_datas
     path = config(tmp_path, tiny_dataset)
     result = boundseg("train", path, "--out", tmp_path / "run", "--set", "training.optimizer.lr=1e30", *TRAIN)
     refused(result, "the loss of epoch 0 is not finite", "lower learning rate")
+
+
+def test_what_lies_in_the_current_folder_is_said_so(
+    boundseg: Boundseg, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = boundseg("priors", tiny_dataset, "report", "--table", "volumes.ods", "--column", "LV (mL)")
+    refused(shown, "volumes.ods is not there.\n  in the current folder. Check the name")

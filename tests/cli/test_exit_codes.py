@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .cases import TRAIN, Boundseg, config, ok
+from .cases import TRAIN, Boundseg, config, ok, refused
 
 
 @pytest.fixture
@@ -53,6 +53,53 @@ def test_an_interruption_ends_with_130(
     assert result.code == 130
     assert "Traceback" not in result.err
     assert not list(logs.iterdir())
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("convert", "nnunet", "{dataset}", "{file}/Dataset001_A", "--labels", "full"),
+        ("convert", "nnunet", "{dataset}", "Dataset001_" + "x" * 300, "--labels", "full"),
+        ("weaken", "{dataset}"),
+        ("priors", "{dataset}", "volume"),
+        ("check", "{file}"),
+        ("info", "{file}/hearts"),
+    ],
+)
+def test_what_may_not_be_read_or_written_ends_with_2(
+    boundseg: Boundseg, tiny_dataset: Path, tmp_path: Path, logs: Path, verb: tuple[str, ...]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    # as root one may write everywhere: a file where a folder should be, and the other way round
+    (tiny_dataset / "labelsTr_erosion").touch()
+    (tiny_dataset / "priors.csv").unlink()
+    (tiny_dataset / "priors.csv").mkdir()
+    refused(boundseg(*(part.format(file=file, dataset=tiny_dataset) for part in verb)))
+    assert not list(logs.iterdir())
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent otherwise there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    slow = (
+        "import time; from boundseg.cli import main; from boundseg.data.convert import CONVERTERS\n"
+        "from boundseg.data.convert.staging import whole_folder\n"
+        "def convert(source, destination, *_):\n"
+        "    with whole_folder(destination): print('begun', flush=True); time.sleep(60)\n"
+        "CONVERTERS['acdc'] = convert; main()"
+    )
+    command = [sys.executable, "-c", slow, "convert", "acdc", str(tmp_path), str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "begun\n":
+            assert process.poll() is None
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent otherwise there")

@@ -185,6 +185,28 @@ def test_each_problem_is_named(tiny_dataset: Path, break_it: Callable[[Path], ob
     assert f"in {tiny_dataset}" in message
 
 
+def test_volumes_that_nothing_reads_are_told(tiny_dataset: Path) -> None:
+    names = ("imagesTr/c.nii.gz", "imagesTr/e_0000.nii", f"imagesTr/{CASE}_0001.nii.gz", f"labelsTr/{CASE}.nii")
+    for name in (*names, "labelsTr_seeds/a.mha", "labelsTr/patient5_frame01.nii.gz", "imagesTs/x_0000.jpg"):
+        (tiny_dataset / name).touch()
+    for name in ("imagesTr/.c.nii.gz", "imagesTr/c.json", "imagesTr/c.raw", "labelsTr/readme.txt"):
+        (tiny_dataset / name).touch()
+    (tiny_dataset / "imagesVal").mkdir()
+    (tiny_dataset / "imagesVal" / "a_0000.nii.gz").touch()
+    found = checked(tiny_dataset)
+    assert [str(problem).replace(f"{tiny_dataset}/", "") for problem in found.problems] == [
+        f"volumes that are never read: c.nii.gz, e_0000.nii, {CASE}_0001.nii.gz.\n"
+        "  in imagesTr. Names there are CASE_0000.nii.gz; mend or remove them.",
+        "volumes that are never read: x_0000.jpg.\n"
+        "  in imagesTs. Names there are CASE_0000.nii.gz; mend or remove them.",
+        f"volumes that are never read: {CASE}.nii, patient5_frame01.nii.gz.\n"
+        "  in labelsTr. Names there are CASE.nii.gz of cases in imagesTr; mend or remove them.",
+        "volumes that are never read: a.mha.\n"
+        "  in labelsTr_seeds. Names there are CASE.nii.gz of cases in imagesTr; mend or remove them.",
+    ]
+    assert found.notes == ["imagesVal is no folder of the layout: its 1 volumes are never read."]
+
+
 def test_a_missing_image_is_told_by_all_that_speak_of_it(tiny_dataset: Path) -> None:
     image(tiny_dataset).unlink()
     (tiny_dataset / "priors.csv").unlink()

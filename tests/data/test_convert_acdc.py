@@ -109,11 +109,46 @@ def test_without_split_and_scribbles_every_patient_trains(acdc: Path) -> None:
     assert_is_converted(acdc, dataset, ("LV",), dict.fromkeys(SPLIT, "train"))
 
 
+def test_a_split_may_be_separated_by_semicolons(acdc: Path) -> None:
+    path = acdc / "split.csv"
+    path.write_text(path.read_text().replace(",", ";"))
+    convert_acdc(acdc, acdc.parent / "ACDC")
+    assert Dataset.open(acdc.parent / "ACDC").cases_of("test") == ["patient003_frame01", "patient003_frame12"]
+
+
 def test_the_layout_is_known_by_its_name(acdc: Path) -> None:
     destination = acdc.parent / "ACDC"
     destination.mkdir()  # an empty folder may be there
     CONVERTERS["acdc"](acdc, destination, ("LV",), lambda case: None)
     assert Dataset.open(destination).cases_of("test") == ["patient003_frame01", "patient003_frame12"]
+
+
+@pytest.mark.parametrize("kind", ["the working directory", "a link", "a link to nothing", "with a leftover"])
+def test_an_empty_folder_may_be_there(acdc: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    folder, destination = acdc.parent / "real", acdc.parent / "ACDC"
+    if kind != "a link to nothing":
+        folder.mkdir()
+    if "link" in kind:
+        destination.symlink_to("real")
+    elif kind == "with a leftover":
+        destination = folder
+        (folder / ".real.partial" / "imagesTr").mkdir(parents=True)
+    else:
+        monkeypatch.chdir(folder)
+        destination = Path()
+    convert_acdc(acdc, destination)
+    assert_is_converted(acdc, Dataset.open(folder), (), SPLIT)
+    assert not list(acdc.parent.rglob("*.partial"))
+    assert destination.is_symlink() == ("link" in kind)
+
+
+def test_a_failure_leaves_the_empty_folder_that_was_there(acdc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (acdc / f"{LAST}.nii.gz").write_bytes(b"x")
+    (acdc.parent / "there").mkdir()
+    monkeypatch.chdir(acdc.parent / "there")
+    with pytest.raises(InputError):
+        convert_acdc(acdc, Path())
+    assert list((acdc.parent / "there").iterdir()) == []
 
 
 def rewrite(path: Path, value: int) -> None:
@@ -135,6 +170,31 @@ LAST = Path("patient003") / "patient003_frame12"
         (lambda f: (f / f"{LAST}_gt.nii.gz").write_bytes(b"x"), [], r"patient003_frame12_gt.nii.gz cannot be read"),
         (lambda f: rewrite(f / f"{LAST}_gt.nii.gz", 4), [], r"frame12_gt.nii.gz holds the values \[0, 1, 2, 3, 4\]"),
         (
+            lambda f: (f / f"{LAST}_gt.nii.gz").unlink(),
+            [],
+            r"patient003_frame12_gt.nii.gz is not there\.\n.*patient003\. Download it again, or remove what",
+        ),
+        (
+            lambda f: (f / f"{LAST}.nii.gz").write_bytes((f / f"{LAST}.nii.gz").read_bytes()[:60]),
+            [],
+            r"patient003_frame12.nii.gz cannot be read",
+        ),
+        (
+            lambda f: save(f / f"{LAST}_gt.nii.gz", np.ones((12, 10, 2), np.uint8), np.eye(4)),
+            [],
+            r"frame12_gt.nii.gz has the shape \(12, 10, 2\), its image \(12, 10, 3\)",
+        ),
+        (
+            lambda f: save(f / f"{LAST}_gt.nii.gz", np.ones(SHAPE, np.uint8), np.eye(4)),
+            [],
+            r"patient003_frame12_gt.nii.gz has another affine than its image",
+        ),
+        (
+            lambda f: save(f / f"{LAST}_gt.nii.gz", np.full(SHAPE, 0.5, np.float32), np.eye(4)),
+            [],
+            r"frame12_gt.nii.gz holds the values \[0.5\]",
+        ),
+        (
             lambda f: rewrite(f / "patient001" / "patient001_frame01_scribble.nii.gz", 5),
             [],
             r"patient001_frame01_scribble.nii.gz holds the values .*5\]",
@@ -143,6 +203,17 @@ LAST = Path("patient003") / "patient003_frame12"
             lambda f: (f / "split.csv").write_text("patient,split\npatient001,train\n"),
             [],
             r"patient002 is in no split\.\n.*split.csv. Add a row.*\npatient003 is in no split",
+        ),
+        (
+            lambda f: (f / "split.csv").write_text("case,Split\npatient001,train\n"),
+            [],
+            r"there is no column 'patient'.*\n.*split.csv. Its first line is: patient,split\n"
+            r"there is no column 'split'; did you mean 'Split'\?",
+        ),
+        (
+            lambda f: (f / "split.csv").write_bytes("patient,split\nJäger,train\n".encode("latin-1")),
+            [],
+            r"split.csv is not UTF-8: .*\n.*Save it as CSV UTF-8",
         ),
         (
             lambda f: (f / "split.csv").write_text("patient,split\npatient001,trian\n,test\n"),
@@ -163,6 +234,25 @@ def test_a_failed_conversion_says_why_and_leaves_nothing_behind(
     with pytest.raises(InputError, match=message):
         convert_acdc(acdc, acdc.parent / "ACDC", targets)
     assert {path.name for path in acdc.parent.iterdir()} <= {"acdc"}
+
+
+def test_all_that_is_wrong_is_told_at_once(acdc: Path) -> None:
+    (acdc / f"{LAST}.nii.gz").unlink()
+    rewrite(acdc / "patient001" / "patient001_frame01_gt.nii.gz", 4)
+    rewrite(acdc / "patient001" / "patient001_frame01_scribble.nii.gz", 7)
+    save(acdc / "patient002" / "patient002_frame01.nii.gz", np.full(SHAPE, np.nan, np.float32), np.eye(4))
+    with pytest.raises(InputError) as caught:
+        convert_acdc(acdc, acdc.parent / "ACDC")
+    told = [problem.what.partition(" ")[0] for problem in caught.value.problems]
+    assert told == [
+        "patient003_frame12.nii.gz",
+        "patient001_frame01_gt.nii.gz",
+        "patient001_frame01_scribble.nii.gz",
+        "patient002_frame01.nii.gz",
+        "patient002_frame01_gt.nii.gz",  # on the grid that the scan had
+        "patient002_frame01_scribble.nii.gz",
+    ]
+    assert [path.name for path in acdc.parent.iterdir()] == ["acdc"]
 
 
 def test_an_interrupted_conversion_leaves_nothing_behind(acdc: Path) -> None:

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from boundseg.data import volume_io
 from boundseg.data.convert.nnunet import convert_nnunet, read_splits_final, splits_from_nnunet
 from boundseg.data.dataset import Dataset
 from boundseg.errors import DatasetError
@@ -37,6 +38,27 @@ def test_the_chosen_labels_lie_where_nnunet_looks(tiny_dataset: Path, tmp_path: 
     assert read_splits_final(folder / "splits_final.json") == (sorted(written.train), sorted(written.held_out))
     for name in ("priors.csv", "splits.json", "boundseg.yaml"):
         assert (folder / name).read_bytes() == (tiny_dataset / name).read_bytes()
+
+
+def test_volumes_of_two_files_become_one_that_nnunet_reads(tiny_dataset: Path, tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    for path in sorted(tiny_dataset.glob("*T[rs]*/*.nii.gz")):
+        volume = volume_io.read(path)
+        volume_io.write(path.with_name(path.name.replace(".nii.gz", ".mhd")), volume.array, volume)
+        path.unlink()
+    description = tiny_dataset / "dataset.json"
+    description.write_text(description.read_text().replace(".nii.gz", ".mhd"))
+    (tiny_dataset / "labelsTr_seeds" / "patient1_frame01.mhd").unlink()
+    source, folder = Dataset.open(tiny_dataset), tmp_path / "Dataset027_HEARTS"
+    convert_nnunet(source, folder, "seeds", "full")
+    found = Dataset.open(folder)
+    assert (found.file_ending, found.cases) == (".mha", source.cases)
+    assert {path.suffix for path in folder.glob("*T[rs]/*")} == {".mha"}
+    for case in source.cases:
+        (stored, image), (expected, like) = found.read_image(case), source.read_image(case)
+        assert np.array_equal(stored, expected)
+        assert np.allclose(image.affine, like.affine)
+        found.read_labels(case, "full", image)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +104,11 @@ def test_splits_that_do_not_fit_change_nothing(tiny_dataset: Path, tmp_path: Pat
     a, b = source.splits.patients["patient1"]
     for content, told in (
         ([{"train": [a], "val": [b]}], "patient1 is on two sides: train and validation"),
-        ([{"train": ["stranger"], "val": []}], "'stranger' is no case of"),
+        ([{"train": ["stranger"], "val": []}], "no case of .*imagesTr: stranger"),
         ([{"train": [a]}], "is not of nnU-Net's form"),
+        ([{"train": [[a]], "val": [b]}], "is not of nnU-Net's form"),
+        ([{"train": [1], "val": [b]}], "is not of nnU-Net's form"),
+        ([{"train": [a, b], "val": [b]}], f"in train and in validation: {b}"),
         ([], "there is no fold 0"),
     ):
         path.write_text(json.dumps(content))
@@ -94,6 +119,31 @@ def test_splits_that_do_not_fit_change_nothing(tiny_dataset: Path, tmp_path: Pat
         splits_from_nnunet(source, path)
     with pytest.raises(DatasetError, match=r"splits_final.json is not there[\s\S]*nnUNet_preprocessed"):
         splits_from_nnunet(source, tmp_path / "nowhere" / "splits_final.json")
+    assert (tiny_dataset / "splits.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        ({"train": ["patient1"]}, ["belong to no patient: patient1_frame01, patient1_frame07, patient4_frame01"]),
+        ({"test": ["patient4"]}, ["in validation and in test: patient4_frame01"]),
+        (
+            {"test": ["patient44"]},
+            ["the list 'test' names 'patient44', which is no patient or case", "did you mean"],
+        ),
+    ],
+)
+def test_a_fold_that_the_dataset_cannot_take_whole_changes_nothing(
+    tiny_dataset: Path, tmp_path: Path, splits: dict[str, object], told: list[str]
+) -> None:
+    path = tmp_path / "splits_final.json"
+    path.write_text(json.dumps([{"train": ["patient1_frame01", "patient1_frame07"], "val": ["patient4_frame01"]}]))
+    patients = Dataset.open(tiny_dataset).splits.patients if "test" in splits else {}
+    (tiny_dataset / "splits.json").write_text(json.dumps({"patients": patients, **splits}))
+    before = (tiny_dataset / "splits.json").read_bytes()
+    with pytest.raises(DatasetError) as raised:
+        splits_from_nnunet(Dataset.open(tiny_dataset), path)
+    assert all(part in str(raised.value) for part in told)
     assert (tiny_dataset / "splits.json").read_bytes() == before
 
 

@@ -86,6 +86,10 @@ def test_regions_are_classes_and_their_unions(tiny_dataset: Path) -> None:
     dataset = Dataset.open(tiny_dataset)
     assert dataset.region("Myo") == (2,)
     assert dataset.region("LV+Myo") == (1, 2)
+    for name, told in (("LV+Myo+LV", "names 'LV' twice"), ("LV+Myo:Myo+LV", "is the same on both sides")):
+        with pytest.raises(KeyError, match=told):
+            dataset.regions(name)
+    assert dataset.regions("LV:LV+Myo") == ((1,), (1, 2)), "the share of a union"
     with pytest.raises(KeyError, match=r"'myo' is no class of .*; did you mean 'Myo'\?"):
         dataset.region("LV+myo")
 
@@ -154,6 +158,10 @@ def test_a_folder_of_metaimage_is_read_too(tmp_path: Path, tiny_dataset: Path) -
             {"labels": {"background": 0, "LV": 2}},
             r"label values \[0, 2\] with ignore = 3 do not count up from 0.*\n.*dataset.json.*background 0",
         ),
+        ({"labels": {}}, r"labels names no class\.\n.*dataset.json. Write"),
+        ({"labels": {"ignore": 2}}, r"labels names no class"),
+        ({"channel_names": {}}, r"channel_names does not number the channels"),
+        ({"channel_names": {"²": "MR"}}, r"channel_names does not number the channels"),
         ({"labels": {"background": 0, "LV": 1, "Myo": 2, "ignore": 1}}, r"with ignore = 1 do not count up"),
     ],
 )
@@ -161,6 +169,20 @@ def test_an_impossible_dataset_json_is_refused(tiny_dataset: Path, values: dict[
     edit(tiny_dataset / "dataset.json", **values)
     with pytest.raises(DatasetError, match=message):
         Dataset.open(tiny_dataset)
+
+
+def test_a_byte_order_mark_changes_nothing(tiny_dataset: Path) -> None:
+    before = Dataset.open(tiny_dataset)
+    for name in ("dataset.json", "splits.json"):
+        (tiny_dataset / name).write_bytes(b"\xef\xbb\xbf" + (tiny_dataset / name).read_bytes())
+    assert Dataset.open(tiny_dataset) == before
+
+
+def test_a_case_of_no_patient_is_not_said_to_be_misspelt(tiny_dataset: Path) -> None:
+    edit(tiny_dataset / "splits.json", patients={}, train=["patient1_frame01"])
+    for name in ("train", "patient1_frame01"):
+        with pytest.raises(DatasetError, match=r"the case 'patient1_frame01' belongs to no patient\.\n.*Add it under"):
+            Dataset.open(tiny_dataset).cases_of(name)
 
 
 @pytest.mark.parametrize("name", ["dataset.json", "splits.json"])
@@ -179,7 +201,15 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"patients": ["patient1"]}, {"train": "patient1"}, {"patients": {"p": "c"}}, {"lists": ["few"]}]
+    "values",
+    [
+        {"patients": ["patient1"]},
+        {"train": "patient1"},
+        {"patients": {"p": "c"}},
+        {"lists": ["few"]},
+        {"train": [["patient1"]]},
+        {"patients": {"p": [1]}},
+    ],
 )
 def test_splits_of_another_form_are_refused(tiny_dataset: Path, values: dict[str, Any]) -> None:
     edit(tiny_dataset / "splits.json", **values)

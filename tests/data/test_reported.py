@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
@@ -128,6 +130,16 @@ def test_a_patient_with_one_case_names_it(write_dataset: Callable[..., Path], tm
     assert [row.case for row in tell(dataset, path, ["LV (mL)"]).rows] == ["patient2_frame01"]
 
 
+def test_a_name_whose_accents_are_stored_otherwise_is_told(dataset: Dataset, tmp_path: Path) -> None:
+    folder = dataset.folder / "imagesTr"
+    shutil.copy(folder / f"{CASES[0]}_0000.nii.gz", folder / "e\u03014_0000.nii.gz")
+    path = tmp_path / "volumes.csv"
+    path.write_text("case,LV (mL)\n\u00e94,2\n", encoding="utf-8")
+    told = r"'\u00e94' is no case of this dataset; did you mean 'e\\u03014'\? Its accents are stored otherwise"
+    with pytest.raises(InputError, match=told):
+        tell(Dataset.open(dataset.folder), path, ["LV (mL)"])
+
+
 def test_everything_that_does_not_fit_is_listed_at_once(dataset: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "volumes.csv"
     rows = [
@@ -179,6 +191,15 @@ def test_everything_that_does_not_fit_is_listed_at_once(dataset: Dataset, tmp_pa
         ("case,LV (mL)", ["LV (mL)"], [], "mm3", ["column 'LV (mL)' is in mL, --unit says mm3."]),
         ("case,LV (mL)", ["LV (mL)"], [], "mm2", ["'mm2' is no unit of a volume."]),
         ("case,LV (mL)", ["LV (mL)"], ["LV", "Myo"], None, ["1 --column and 2 --class were given."]),
+        (
+            "case,LV (mL),LV2 (mL)",
+            ["LV (mL)", "LV2 (mL)", "LV (mL)"],
+            ["LV+Myo", "Myo+LV", "LV"],
+            None,
+            ["columns 'LV (mL)' and 'LV2 (mL)' are both of Myo+LV."],
+        ),
+        ("case,LV (mL)", ["LV (mL)", "LV (mL)"], [], None, ["columns 'LV (mL)' and 'LV (mL)' are both of LV."]),
+        ("case,EDV", ["EDV"], ["LV+LV"], "mL", ["column 'EDV': 'LV+LV' names 'LV' twice."]),
         ("case,EDV", ["EDV"], ["lv"], "mL", ["column 'EDV': 'lv' is no class; did you mean 'LV'?"]),
     ],
 )
@@ -224,6 +245,13 @@ def test_three_digits_behind_a_mark_are_refused_where_nothing_says_which_it_is(
         ("volumes.csv", "case,LV\ngrößer,1".encode("latin-1"), r"volumes.csv is not UTF-8: .*\n.*Save it as CSV UTF-8"),
         ("volumes.csv", b"case,LV,LV\np,1,2", r"the column 'LV' is there twice\.\n.*Rename one"),
         ("volumes.csv", b"case,LV\np,1,5", r"line 2 has 3 cells, the header 2\.\n.*decimal comma needs ; or tabs"),
+        (
+            "volumes.csv",
+            b'case,LV\np,"1\nq,2\n',
+            r"volumes.csv cannot be read from line 2 on: .*\n.*quote .* not closed",
+        ),
+        ("volumes.csv", b'sep=,\ncase,LV\np,1\nq,"2" "\n', r"volumes.csv cannot be read from line 4 on"),
+        ("volumes.csv", b"case,LV\np," + b"1" * 200_000, r"volumes.csv cannot be read from line 2 on"),
         ("volumes.csv", b"case,LV (mL)\n", r"the table has no rows\.\n.*Add a row"),
         ("volumes.csv", b"name,LV (mL)\np,1", r"there is no column 'case'.*\n.*--case-column names one of 'name', 'LV"),
     ],
@@ -248,6 +276,49 @@ def test_an_excel_sheet_tells_the_same(dataset: Dataset, tmp_path: Path) -> None
     (tmp_path / "broken.xlsx").write_bytes(b"x")
     with pytest.raises(InputError, match=r"broken.xlsx cannot be read as .xlsx: .*\n.*Save it again"):
         read_sheet(tmp_path / "broken.xlsx")
+
+
+def xlsx(path: Path, rows: Iterable[Sequence[object]], *replaced: tuple[str, str]) -> None:
+    """Writes a sheet, and replaces texts of its XML."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(path)
+    with zipfile.ZipFile(path) as packed:
+        parts = {name: packed.read(name) for name in packed.namelist()}
+    name = "xl/worksheets/sheet1.xml"
+    for old, new in replaced:
+        assert old.encode() in parts[name]
+        parts[name] = parts[name].replace(old.encode(), new.encode())
+    with zipfile.ZipFile(path, "w") as packed:
+        for part, content in parts.items():
+            packed.writestr(part, content)
+
+
+def test_a_sheet_that_says_it_is_smaller_is_read_whole(dataset: Dataset, tmp_path: Path) -> None:
+    for size in ("A1", "A1:B2"):
+        rows = [("case", "LV (mL)"), *((case, 2.5) for case in CASES)]
+        xlsx(tmp_path / "volumes.xlsx", rows, ('<dimension ref="A1:B5"', f'<dimension ref="{size}"'))
+        assert tell(dataset, tmp_path / "volumes.xlsx", ["LV (mL)"]).cases == list(CASES)
+
+
+def test_a_number_of_a_sheet_is_one_whatever_marks_others_have(dataset: Dataset, tmp_path: Path) -> None:
+    xlsx(tmp_path / "volumes.xlsx", [("case", "LV (mL)"), (CASES[0], 12.345), (CASES[1], "13,5"), (CASES[2], 0.0)])
+    found = tell(dataset, tmp_path / "volumes.xlsx", ["LV (mL)"], margin=0)
+    assert bounds(found) == [(CASES[0], 12.345, 12.345), (CASES[1], 13.5, 13.5), (CASES[2], 0, 0)]
+    assert [row.source for row in found.rows][::2] == [f"volumes.xlsx, LV (mL): {n}, margin 0" for n in ("12.345", "0")]
+
+
+def test_a_formula_that_nobody_computed_is_not_an_empty_cell(dataset: Dataset, tmp_path: Path) -> None:
+    rows = [("case", "LV (mL)"), (CASES[0], "=1+2"), (CASES[1], '=""'), (CASES[2], 5)]
+    nothing = ('<c r="B3">', '<c r="B3" t="str">')  # as spreadsheets save what comes to an empty text
+    xlsx(tmp_path / "volumes.xlsx", rows, nothing)
+    with pytest.raises(InputError) as caught:
+        tell(dataset, tmp_path / "volumes.xlsx", ["LV (mL)"])
+    (problem,) = caught.value.problems
+    assert problem.what == f"{CASES[0]}, 'LV (mL)': the formula '=1+2' was saved without what it comes to."
+    assert "Open the table in a spreadsheet program" in problem.remedy
 
 
 def test_without_openpyxl_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

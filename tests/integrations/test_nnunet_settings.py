@@ -49,6 +49,10 @@ def test_a_set_is_looked_up_for_slices_and_volumes(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("constrains: []", "unknown key 'constrains'; did you mean 'constraints'|unknown key 'constrains'"),
+        (
+            "constraints:\n  - size: {clas: LV, set: report}",
+            r"unknown key 'constraints.0.size.clas'; did you mean 'class'\?\n.*The keys there are: class, ",
+        ),
         ("constraints: [", "is not valid YAML"),
         ("", "holds no keys"),
         ("epochs: 0", "epochs: "),

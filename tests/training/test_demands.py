@@ -177,6 +177,8 @@ def test_half_a_box_is_refused(bounded: Path) -> None:
     [
         ({"centroid": {"class": "LV", "axis": "z", "between": [1, 2]}}, "centroid_z speaks of the axis z, and a slice"),
         ({"centroid": {"class": "LV", "axis": "x", "set": "nowhere"}}, "no row of the set 'nowhere' on the centroid_x"),
+        ({"size": {"class": "LV+LV", "between": [1, 2]}}, r"'LV\+LV' names 'LV' twice"),
+        ({"ratio": {"class": "LV:LV", "between": [1, 2]}}, "'LV:LV' is the same on both sides"),
         ({"ratio": {"class": "LV:Mio", "between": [1, 2]}}, "'Mio' is no class"),
     ],
 )

@@ -266,12 +266,16 @@ def test_a_line_of_a_log_is_whole_or_not_there(small_disk: Callable[[int], Path]
         (OSError(28, "No space left on device", "a.npy"), "a.npy cannot be written: No space left on device."),
         (OSError(27, "File too large"), "a file cannot be written: File too large."),
         (OSError("500000 requested and 62484 written"), "a file cannot be written: the disk is full."),
-        (OSError(13, "Permission denied", "a.npy"), None),
+        (OSError(13, "Permission denied", "a.npy"), "a.npy cannot be read or written: Permission denied."),
+        (OSError(30, "Read-only file system", "a.npy"), "a.npy cannot be read or written: Read-only file system."),
+        (OSError(13, "Permission denied"), None),
+        (OSError(2, "No such file or directory", "a.npy"), None),
         (ValueError("500000 requested and 62484 written"), None),
     ],
 )
-def test_a_full_disk_is_told_from_a_fault_of_ours(error: Exception, said: str | None) -> None:
-    assert command._full_disk(error) == said
+def test_what_the_disk_refuses_is_told_from_a_fault_of_ours(error: Exception, said: str | None) -> None:
+    told = command._refused_file(error)
+    assert (told and told.partition("\n")[0]) == said
 
 
 def test_an_error_of_the_disk_is_found_in_that_of_safetensors() -> None:

@@ -260,6 +260,15 @@ def test_another_number_of_channels_is_refused_before_anything_is_predicted(
         predict(trained, [scans], tmp_path / "out")
     assert f"{CASES[0]} has 2 file(s), the network takes 1 channel(s)." in str(caught.value)
     assert "CASE_0000, CASE_0001" in str(caught.value)
+
+
+def test_a_scan_that_is_named_twice_is_refused(trained: Run, scans: Path, tmp_path: Path) -> None:
+    scan = scans / f"{CASES[0]}_0000.nii.gz"
+    other = shutil.copy(scan, tmp_path / f"{CASES[0]}_0000.nii")
+    for again in (scan, other):
+        with pytest.raises(VolumeError) as caught:
+            predict(trained, [scan, again], tmp_path / "out")
+        assert str(caught.value).startswith(f"{CASES[0]} is named by 2 files: {scan}, {again}.\n")
     assert not (tmp_path / "out").exists()
 
 
@@ -273,8 +282,8 @@ def test_another_number_of_channels_is_refused_before_anything_is_predicted(
         (["scan_2019_0000", "scan"], 1, {"scan_2019": ["scan_2019_0000"], "scan": ["scan"]}),
         (["a_0001", "b_19_0000", "a_0000", "b_19_0001"], 2, {c: [f"{c}_0000", f"{c}_0001"] for c in ("a", "b_19")}),
         (["scan_0000", "scan_0001"], 1, "scan has 2 file"),
-        (["scan_0000", "scan"], 1, "scan has 2 file"),
-        (["scan_0000", "scan"], 2, "scan has 2 file"),
+        (["scan_0000", "scan"], 1, "scan is named by 2 files"),
+        (["scan_0000", "scan"], 2, "scan is named by 2 files"),
         (["scan_0000", "scan_0002"], 2, "scan has 1 file"),
         (["scan_2019"], 2, "scan_2019 has 1 file"),
     ],

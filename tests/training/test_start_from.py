@@ -93,7 +93,12 @@ class Harmful:
     [
         (lambda path: None, "is not there"),
         (lambda path: path.mkdir(), "there are no weights in"),
-        (lambda path: path.write_bytes(b"x" * 40), "cannot be read"),
+        (lambda path: path.write_bytes(b"x" * 40), r"weights.pt is no file of torch.save\.\n.*Save it as"),
+        (lambda path: path.write_bytes(b"hello"), "is no file of torch.save"),
+        (lambda path: path.write_bytes(b"<html></html>"), "is no file of torch.save"),
+        (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "is no file of torch.save"),
+        (lambda path: path.touch(), "is no file of torch.save"),
+        (lambda path: path.write_bytes(b"\x80\x02h\x05."), "cannot be read"),
         (lambda path: torch.save(Harmful(), path), "cannot be read"),
         (lambda path: torch.save([1, 2], path), "holds no state dict"),
     ],

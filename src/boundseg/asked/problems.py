@@ -48,6 +48,6 @@ def _section_at(location: Sequence[str | int], root: type[BaseModel]) -> type[Ba
 
 
 def _sections_in(annotation: Any) -> list[type[BaseModel]]:
-    if get_origin(annotation) in (list, Union, UnionType, Annotated):
+    if get_origin(annotation) in (list, tuple, Union, UnionType, Annotated):
         return [found for part in get_args(annotation) for found in _sections_in(part)]
     return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import sys
 import tempfile
 import traceback
@@ -25,6 +26,10 @@ from boundseg.cli.results import evaluate, predict, report
 from boundseg.cli.train import train
 from boundseg.errors import InputError
 from boundseg.terminal import Verbosity, err, out, plain
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY}
+NOT_ALLOWED |= {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 app = typer.Typer(
     help="Segmentation networks from a few labelled pixels and bounds on sizes and shapes.",
@@ -55,6 +60,8 @@ app.add_typer(nnunet, name="nnunet", short_help="nnU-Net's own commands, with bo
 
 def main() -> None:
     """The command line's entry: 0 done, 1 our fault, 2 something in the input, 130 interrupted."""
+    # what schedulers send before they kill ends a command as Ctrl-C does: with nothing half-written left
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(prog_name="boundseg")
     except InputError as error:
@@ -65,8 +72,8 @@ def main() -> None:
         err.print("interrupted")
         sys.exit(130)
     except Exception as error:
-        if full := _full_disk(error):
-            err.print(f"[red]error:[/] {plain(full)}\n  Make room, and give the command again.")
+        if refused := _refused_file(error):
+            err.print(f"[red]error:[/] {plain(refused)}")
             sys.exit(2)
         err.print(f"[red]boundseg failed:[/] {type(error).__name__}: {plain(str(error))}")
         err.print(f"  This is a fault of boundseg's; the traceback is in {_log_traceback()}.")
@@ -91,14 +98,19 @@ def _options(
     Verbosity.verbose, Verbosity.quiet = verbose, quiet
 
 
-def _full_disk(error: Exception) -> str | None:
-    """What could not be written, where a full disk or a quota is what ended the process."""
-    codes = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+def _refused_file(error: Exception) -> str | None:
+    """What could not be read or written and what to do, where the disk or its rights are what ended the process."""
     # numpy counts what it could not write, and gives no number of an error
     counted = re.fullmatch(r"\d+ requested and \d+ written", str(error))
-    if not isinstance(error, OSError) or not (error.errno in codes or counted):
+    if not isinstance(error, OSError):
         return None
-    return f"{error.filename or 'a file'} cannot be written: {error.strerror or 'the disk is full'}."
+    if error.errno in FULL or counted:
+        what = f"{error.filename or 'a file'} cannot be written: {error.strerror or 'the disk is full'}."
+        return f"{what}\n  Make room, and give the command again."
+    if error.errno in NOT_ALLOWED and error.filename is not None:
+        what = f"{error.filename} cannot be read or written: {error.strerror}."
+        return f"{what}\n  Look at the name and at who may read and write there, or name another place."
+    return None
 
 
 def _log_traceback() -> Path:

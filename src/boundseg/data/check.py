@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from boundseg.data import priors
+from boundseg.data import priors, volume_io
 from boundseg.data.dataset import SPLITS, Dataset
+from boundseg.data.drawings import UNREAD
+from boundseg.data.picture_io import LOSSY
 from boundseg.errors import InputError, PriorsError, Problem
 from boundseg.nearest import did_you_mean
 
 MOSTLY = 0.5  # a weak set of which more is labelled was probably drawn with 0 for "not drawn"
+SHOWN = 6
 
 
 @dataclass
@@ -82,16 +86,46 @@ def _check_volumes(dataset: Dataset, found: Findings, report: Callable[[str], No
                 )
             if name == "full" and np.any(labels == dataset.ignore):
                 found.notes.append(f"{case}: the full mask holds ignored voxels.")
-    for folder in ("labelsTr", "labelsTs", *(f"labelsTr_{name}" for name in dataset.label_sets)):
-        for path in sorted((dataset.folder / folder).glob(f"*{dataset.file_ending}")):
-            case = path.name.removesuffix(dataset.file_ending)
-            if case not in dataset.cases and not path.name.startswith("."):
-                fact = f"{path.name} has no image{did_you_mean(case, dataset.cases)}"
-                found.problems.append(Problem(fact, str(path.parent), "Add CASE_0000, or remove the labels."))
+    _check_unread(dataset, found)
     if dataset.cases and not found.labelled and not found.problems:
         fact = "no case has labels."
         found.problems.append(Problem(fact, str(dataset.folder), "Put them into labelsTr, or labelsTr_NAME if weak."))
     return slices
+
+
+def _check_unread(dataset: Dataset, found: Findings) -> None:
+    """Volumes beside images and labels that no case has: nobody would miss what is never read."""
+    ending, sets = dataset.file_ending, ("full", *dataset.label_sets)
+    read = {path for case in dataset.cases for path in dataset.image_paths(case)}
+    read |= {dataset.label_path(case, name) for case in dataset.cases for name in sets}
+    known = {"imagesTr", "imagesTs", "labelsTr", "labelsTs", *(f"labelsTr_{name}" for name in dataset.label_sets)}
+    last = "" if len(dataset.channels) == 1 else f" to CASE_{len(dataset.channels) - 1:04d}{ending}"
+    names = {"images": f"CASE_0000{ending}{last}", "labels": f"CASE{ending}"}
+    for folder in sorted(path for kind in names for path in dataset.folder.glob(f"{kind}*") if path.is_dir()):
+        others = [path for path in sorted(folder.iterdir()) if _is_volume(path) and path not in read]
+        if others and folder.name not in known:
+            found.notes.append(f"{folder.name} is no folder of the layout: its {len(others)} volumes are never read.")
+            continue
+        kind, unread = folder.name[: len("images")], []
+        for path in others:
+            case = path.name.removesuffix(ending)
+            if kind == "images" or not path.name.endswith(ending) or case in dataset.cases:
+                unread.append(path.name)
+                continue
+            fact = f"{path.name} has no image{did_you_mean(case, dataset.cases)}"
+            found.problems.append(Problem(fact, str(folder), "Add CASE_0000, or remove the labels."))
+        if unread:
+            fact = f"volumes that are never read: {', '.join(unread[:SHOWN])}"
+            fact += f" and {len(unread) - SHOWN} more." if len(unread) > SHOWN else "."
+            side = f" of cases in images{folder.name[6:8]}" if kind == "labels" else ""
+            found.problems.append(
+                Problem(fact, str(folder), f"Names there are {names[kind]}{side}; mend or remove them.")
+            )
+
+
+def _is_volume(path: Path) -> bool:
+    kinds = (*volume_io.ENDINGS, *LOSSY, *UNREAD)
+    return path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(kinds)
 
 
 def _check_splits(dataset: Dataset, found: Findings) -> None:

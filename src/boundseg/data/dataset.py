@@ -92,7 +92,7 @@ class Dataset:
         for key in ("channel_names", "labels"):
             if not isinstance(description[key], dict):
                 raise DatasetError(f"{key!r} is no table of names and numbers.", where, "See nnU-Net v2's format.")
-        if not all(number.isdigit() for number in description["channel_names"]):
+        if not description["channel_names"] or not all(n.isdecimal() for n in description["channel_names"]):
             raise DatasetError("channel_names does not number the channels.", where, 'Write {"0": "MR"}.')
         labels = dict(description["labels"])
         for name, value in labels.items():
@@ -102,7 +102,9 @@ class Dataset:
                     where,
                     "Region-based labels are not supported: list each class by itself.",
                 )
-        ignore = labels.pop("ignore", max(labels.values()) + 1)
+        ignore = labels.pop("ignore", max(labels.values(), default=0) + 1)
+        if not labels:
+            raise DatasetError("labels names no class.", where, 'Write {"background": 0, "LV": 1}.')
         if sorted(labels.values()) != list(range(len(labels))) or ignore < len(labels):
             raise DatasetError(
                 f"label values {sorted(labels.values())} with ignore = {ignore} do not count up from 0.",
@@ -148,13 +150,15 @@ class Dataset:
         """Class values of a class name or a union such as ``LV+Myo``.
 
         Raises:
-            KeyError: A part of the name is no class; the message names the nearest one.
+            KeyError: A part of the name is no class, and the message names the nearest one; or it is there twice.
         """
         values = []
         for part in name.split("+"):
             if part not in self.labels:
                 raise KeyError(f"{part!r} is no class of {self.folder}{did_you_mean(part, self.labels)}")
             values.append(self.labels[part])
+        if twice := named_twice(name):
+            raise KeyError(twice)
         return tuple(values)
 
     def cases_of(self, name: str) -> list[str]:
@@ -167,6 +171,12 @@ class Dataset:
             return self.splits.cases(name)
         except KeyError as error:
             missing = str(error.args[0])
+            if missing in self.cases:
+                raise DatasetError(
+                    f"the case {missing!r} belongs to no patient.",
+                    str(self.folder / "splits.json"),
+                    'Add it under patients, as {"p1": ["case1"]}.',
+                ) from None
             if missing != name:
                 near = did_you_mean(missing, [*self.splits.patients, *self.cases])
                 raise DatasetError(
@@ -258,9 +268,12 @@ class Dataset:
         """Class values of a class, a union, or of both sides of a pair such as ``LV:Myo``.
 
         Raises:
-            KeyError: See :meth:`region`.
+            KeyError: See :meth:`region`; or both sides are the same.
         """
-        return tuple(self.region(side) for side in name.split(":"))
+        sides = tuple(self.region(side) for side in name.split(":"))
+        if twice := named_twice(name):
+            raise KeyError(twice)
+        return sides
 
     def from_slices(self, array: np.ndarray) -> np.ndarray:
         """The inverse of :meth:`to_slices`."""
@@ -360,6 +373,20 @@ def require_same_grid(path: Path, volume: Volume, image: Volume) -> None:
         )
 
 
+def named_twice(region: str) -> str:
+    """What a region's name says twice: a class of a union, or a pair's one side; empty where it does not."""
+    sides = [side.split("+") for side in region.split(":")]
+    again = [part for parts in sides for part in parts if parts.count(part) > 1]
+    if again:
+        return f"{region!r} names {again[0]!r} twice."
+    return f"{region!r} is the same on both sides." if len({frozenset(side) for side in sides}) < len(sides) else ""
+
+
+def are_names(content: object) -> bool:
+    """Whether what a JSON file holds is a list of names, of cases or patients."""
+    return isinstance(content, list) and all(isinstance(name, str) for name in content)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DatasetError(
@@ -368,7 +395,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             "A dataset folder is nnU-Net v2's raw layout; boundseg convert writes one.",
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path.name} is not valid JSON: {error}", str(path.parent), "Mend it.") from error
     if not isinstance(content, dict):
@@ -401,7 +428,7 @@ def _read_splits(folder: Path, cases: dict[str, set[str]]) -> Splits:
     well_formed = (
         isinstance(patients, dict)
         and isinstance(named, dict)
-        and all(isinstance(v, list) for v in (*patients.values(), *sides.values(), *named.values()))
+        and all(are_names(members) for members in (*patients.values(), *sides.values(), *named.values()))
     )
     if not well_formed:
         raise DatasetError(

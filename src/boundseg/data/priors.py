@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from io import StringIO
+from itertools import zip_longest
 from pathlib import Path
 
 from boundseg.constraints import QUANTITIES, descriptor
 from boundseg.constraints.quantities import names, split
 from boundseg.data import atomic
-from boundseg.data.dataset import Dataset
+from boundseg.data.dataset import Dataset, named_twice
+from boundseg.data.spreadsheet import UNCLOSED, csv_lines
 from boundseg.errors import PriorsError, Problem
 from boundseg.nearest import did_you_mean
 
@@ -37,6 +39,7 @@ class Prior:
             (of what has none), ``intensity`` (of the file) or its square, ``intensity2``.
         set: The name by which a config asks for it.
         source: Where the number came from, in words.
+        others: Cells of columns that are somebody's own, by the columns' names; they stay where rows are rewritten.
     """
 
     case: str
@@ -48,6 +51,7 @@ class Prior:
     unit: str
     set: str
     source: str
+    others: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 COLUMNS = ("case", "slice", "class", "quantity", "lower", "upper", "unit", "set", "source")
@@ -79,29 +83,40 @@ def scan(path: Path) -> tuple[dict[int, Prior], list[Problem]]:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets prepend a byte order mark
     except UnicodeDecodeError as error:
         raise PriorsError(f"{path.name} is not UTF-8: {error}", str(path.parent), "Save it as UTF-8.") from error
-    reader = csv.DictReader(StringIO(text), restval="")
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+    try:
+        (_, header), *body = csv_lines(text) or [(1, [])]
+    except ValueError as error:
+        raise PriorsError(f"{path.name} {error}", str(path.parent), UNCLOSED) from error
+    missing = [column for column in COLUMNS if column not in header]
     if missing:
         raise PriorsError(f"the columns {missing} are missing.", str(path), f"The header is: {','.join(COLUMNS)}")
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
+    for line, cells in body:
+        if not cells:
+            continue
+        where, row = f"{path}, line {line}", dict(zip_longest(header, cells[: len(header)], fillvalue=""))
+        if loose := [cell for name, cell in zip_longest(header, cells, fillvalue="") if cell.strip() and not name]:
+            fact = f"{row['case']}, {row['class']}: {loose[0]!r} is in no column."
+            problems.append(Problem(fact, where, "Put quotes around a cell that holds a comma."))
+            continue
         try:
             prior = _parse(row)
         except ValueError as error:
             problems.append(Problem(f"{row['case']}, {row['class']}: {error}", where, "Mend it."))
             continue
-        rows[reader.line_num] = prior
+        rows[line] = prior
         problems += [Problem(f"{_named(prior)}: {fact}", where, remedy) for fact, remedy in _impossible(prior)]
     return rows, problems
 
 
 def write(path: Path, rows: Iterable[Prior]) -> None:
-    """Writes rows; unknown sides and whole volumes become empty cells."""
-    text = StringIO()
+    """Writes rows; unknown sides and whole volumes become empty cells, columns that are somebody's own come last."""
+    text, rows = StringIO(), list(rows)
+    others = tuple(dict.fromkeys(column for row in rows for column in row.others))
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(COLUMNS + others)
     for row in rows:
-        writer.writerow([_cell(value) for value in astuple(row)])
+        cells = [_cell(value) for value in astuple(row)[: len(COLUMNS)]]
+        writer.writerow(cells + [row.others.get(column, "") for column in others])
     atomic.write_text(path, text.getvalue())
 
 
@@ -113,6 +128,7 @@ def merge(old: Sequence[Prior], new: Sequence[Prior], derived: Iterable[Key] = (
 
     A row was derived anew if set, quantity, class, case and scope (whether it speaks of the volume) agree with a new
     row or are among ``derived``, so that deriving twice changes nothing and hand-written rows of other sets stay.
+    Derived bounds have ten digits.
 
     Args:
         old: Rows as they stand.
@@ -127,7 +143,8 @@ def merge(old: Sequence[Prior], new: Sequence[Prior], derived: Iterable[Key] = (
     stays = [key(row) not in anew for row in old]
     position = stays.index(False) if False in stays else len(old)
     kept = [row for row, stay in zip(old, stays, strict=True) if stay]
-    return [*kept[:position], *new, *kept[position:]]
+    short = [replace(row, lower=_ten_digits(row.lower), upper=_ten_digits(row.upper)) for row in new]
+    return [*kept[:position], *short, *kept[position:]]
 
 
 def problems_with(rows: Mapping[int, Prior], dataset: Dataset, slices: Mapping[str, int], path: Path) -> list[Problem]:
@@ -150,6 +167,8 @@ def problems_with(rows: Mapping[int, Prior], dataset: Dataset, slices: Mapping[s
             if part not in dataset.labels:
                 near = did_you_mean(part, dataset.labels)
                 found.append(Problem(f"{part!r} is no class{near}", where, "Mend the name."))
+        if twice := named_twice(row.region):
+            found.append(Problem(f"{row.case}: {twice}", where, "Name each class once."))
         if row.quantity in BOXES:
             continue
         named = split(row.quantity)
@@ -227,7 +246,7 @@ def _parse(row: Mapping[str, str]) -> Prior:
     except ValueError:
         raise ValueError(f"slice = {row['slice']!r} is no whole number.") from None
     lower, upper = _bound(row, "lower", -math.inf), _bound(row, "upper", math.inf)
-    texts = {column: (row[column] or "").strip() for column in COLUMNS}
+    texts = {column: row[column].strip() for column in COLUMNS}
     return Prior(
         case=texts["case"],
         slice=number,
@@ -238,6 +257,7 @@ def _parse(row: Mapping[str, str]) -> Prior:
         unit=texts["unit"],
         set=texts["set"],
         source=texts["source"],
+        others={column: cell for column, cell in row.items() if column and column not in COLUMNS},
     )
 
 
@@ -277,11 +297,19 @@ def _named(row: Prior) -> str:
     return ", ".join([row.case, *([] if row.slice is None else [f"slice {row.slice}"]), row.region])
 
 
+def _ten_digits(value: float) -> float:
+    # counts of voxels stay whole, and 0.9 * 617 is 555.3
+    return float(f"{value:.10g}")
+
+
 def _cell(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isinf(value)):
         return ""
-    # ten digits: counts of voxels stay whole, and 0.9 * 617 is 555.3
-    return f"{value:.10g}" if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    # what somebody wrote with more digits keeps them
+    short = f"{value:.10g}"
+    return short if float(short) == value else repr(value)
 
 
-assert len(COLUMNS) == len(fields(Prior))
+assert len(COLUMNS) == len(fields(Prior)) - 1

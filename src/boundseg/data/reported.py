@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from boundseg.data.dataset import Dataset
+from boundseg.data.dataset import Dataset, named_twice
 from boundseg.data.priors import Prior
-from boundseg.data.spreadsheet import Sheet
+from boundseg.data.spreadsheet import Cell, Sheet, as_text
 from boundseg.errors import InputError, PriorsError, Problem
 from boundseg.nearest import did_you_mean
 
@@ -24,6 +24,8 @@ _IN_ML = {
 SPELLINGS = {spelling: ("mL", of) for of, spellings in _IN_ML.items() for spelling in spellings}
 SPELLINGS |= dict.fromkeys(("px", "voxel", "voxels"), ("px", 1.0))
 USE = "Use mL (or cc, cm3), mm3, L or voxels."
+WRITE = "Write 100, 100.5 or 100,5; <60 or >40; or leave it empty."
+COMPUTE = "Open the table in a spreadsheet program and save it, or write the number."
 NOTHING = ("", "-", "–", "?", "n/a", "na", "nan")
 _NUMBER = re.compile(r"(?P<side>[<>≤≥]?)\s*(?P<number>-?\d[\d.,]*)")
 
@@ -71,7 +73,7 @@ def understand(
 
     Raises:
         PriorsError: A column is not there, its class or its unit is not to be understood or contradicts what was
-            given; all of it is listed.
+            given, two columns are of one class; all of it is listed.
     """
     problems: list[Problem] = []
     if regions and len(regions) != len(names):
@@ -93,6 +95,8 @@ def understand(
             near = did_you_mean(unknown[0], dataset.labels)
             remedy = f"Say whose size it is with --class: {', '.join(dataset.classes)}, or a union such as A+B."
             problems.append(Problem(f"column {name!r}: {unknown[0]!r} is no class{near}", str(sheet.path), remedy))
+        elif twice := named_twice(region):
+            problems.append(Problem(f"column {name!r}: {twice}", str(sheet.path), "Name each class once."))
         if spelt and spelt.casefold() not in SPELLINGS:
             fact = f"column {name!r}: {spelt!r} is no unit of a volume."
             problems.append(Problem(fact, str(sheet.path), f"{USE} Rename the column."))
@@ -104,6 +108,12 @@ def understand(
             problems.append(Problem(fact, str(sheet.path), "Add --unit mL, or call it 'LV (mL)'."))
         else:
             columns.append(Column(name, region, *SPELLINGS[(spelt or unit or "").casefold()]))
+    for i, column in enumerate(columns):
+        for other in columns[:i]:
+            if {*column.region.split("+")} == {*other.region.split("+")}:
+                fact = f"columns {other.name!r} and {column.name!r} are both of {column.region}."
+                remedy = "Name one of them, or write the other into a set of its own: --set."
+                problems.append(Problem(fact, str(sheet.path), remedy))
     if problems:
         raise PriorsError.of(problems)
     return columns
@@ -144,7 +154,7 @@ def reported(
     for line, row in sheet.rows:
         where = f"{sheet.path}, line {line}"
         try:
-            case = _case(row[case_column], dataset)
+            case = _case(as_text(row[case_column]), dataset)
         except ValueError as error:
             problems.append(Problem(str(error), where, "Mend the name, or remove the row."))
             continue
@@ -198,7 +208,7 @@ def _case(text: str, dataset: Dataset) -> str:
 
 def _of_case(
     case: str,
-    row: Mapping[str, str],
+    row: Mapping[str, Cell],
     columns: Sequence[Column],
     marks: Mapping[str, str],
     margin: float,
@@ -210,12 +220,12 @@ def _of_case(
     wrong: list[tuple[str, str]] = []
     for column in columns:
         cell = row[column.name]
-        if cell.casefold() in NOTHING:
+        if as_text(cell).casefold() in NOTHING:
             continue
         try:
             side, number = _size(cell, marks[column.name])
         except ValueError as error:
-            wrong.append((f"{column.name!r}: {error}", "Write 100, 100.5 or 100,5; <60 or >40; or leave it empty."))
+            wrong.append((f"{column.name!r}: {error}", COMPUTE if as_text(cell).startswith("=") else WRITE))
             continue
         value = number * column.factor
         lower, upper = (1 - margin) * value, (1 + margin) * value
@@ -223,28 +233,34 @@ def _of_case(
             lower, upper = -math.inf, value
         elif side in (">", "≥"):
             lower, upper = value, math.inf
-        source = f"{sheet.path.name}, {column.name}: {cell}" + ("" if side else f", margin {margin:g}")
+        source = f"{sheet.path.name}, {column.name}: {as_text(cell)}" + ("" if side else f", margin {margin:g}")
         rows.append(Prior(case, None, column.region, "size", lower, upper, column.unit, set, source))
     return rows, wrong
 
 
-def _size(cell: str, decimal_mark: str) -> tuple[str, float]:
+def _size(cell: Cell, decimal_mark: str) -> tuple[str, float]:
     """Which side a cell states, and the number."""
-    match = _NUMBER.fullmatch(cell)
-    if not match:
-        raise ValueError(f"{cell!r} is no number.")
-    text = match["number"]
-    marks = re.findall(r"[.,]", text)
-    if len(marks) > 1:
-        raise ValueError(f"{cell!r} is no number with one decimal mark.")
-    grouped = re.fullmatch(r"-?[1-9]\d{0,2}[.,]\d{3}", text)
-    if grouped and decimal_mark not in marks:
-        small, large = float(text.replace(",", ".")), int(re.sub(r"[.,]", "", text))
-        raise ValueError(f"{cell!r} may be {small:g} or {large}.")
-    number = float(text.replace(",", "."))
+    side, number = ("", float(cell)) if not isinstance(cell, str) else _number(cell, decimal_mark)
     if number < 0:
-        raise ValueError(f"{cell!r} is below 0.")
-    return match["side"], number
+        raise ValueError(f"{as_text(cell)!r} is below 0.")
+    return side, number
+
+
+def _number(text: str, decimal_mark: str) -> tuple[str, float]:
+    if text.startswith("="):
+        raise ValueError(f"the formula {text!r} was saved without what it comes to.")
+    match = _NUMBER.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is no number.")
+    digits = match["number"]
+    marks = re.findall(r"[.,]", digits)
+    if len(marks) > 1:
+        raise ValueError(f"{text!r} is no number with one decimal mark.")
+    grouped = re.fullmatch(r"-?[1-9]\d{0,2}[.,]\d{3}", digits)
+    if grouped and decimal_mark not in marks:
+        small, large = float(digits.replace(",", ".")), int(re.sub(r"[.,]", "", digits))
+        raise ValueError(f"{text!r} may be {small:g} or {large}.")
+    return match["side"], float(digits.replace(",", "."))
 
 
 def _decimal_marks(sheet: Sheet, columns: Sequence[Column]) -> dict[str, str]:
@@ -255,7 +271,7 @@ def _decimal_marks(sheet: Sheet, columns: Sequence[Column]) -> dict[str, str]:
     """
     marks = {}
     for column in columns:
-        cells = [row[column.name] for _, row in sheet.rows]
+        cells = [cell for _, row in sheet.rows if isinstance(cell := row[column.name], str)]
         shown = {mark for mark in ".," if any(re.search(rf"\d[{mark}](\d{{1,2}}|\d{{4,}})$", c) for c in cells)}
         habit = {";": ",", ",": ".", "": "."}.get(sheet.separator, "")
         marks[column.name] = habit if not shown else shown.pop() if len(shown) == 1 else ""

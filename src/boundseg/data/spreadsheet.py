@@ -1,4 +1,4 @@
-"""A table that somebody keeps in a spreadsheet: its cells as text, whichever separators it was saved with."""
+"""A table that somebody keeps in a spreadsheet: its cells, whichever separators it was saved with."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 
 from boundseg.errors import PriorsError, Problem
 from boundseg.nearest import did_you_mean
+
+UNCLOSED = "Is there a quote that is not closed? One within a quoted cell is written twice."
+Cell = str | float  # a number of .xlsx is one, however its cell is shown; of text nothing is
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Sheet:
 
     path: Path
     columns: tuple[str, ...]
-    rows: tuple[tuple[int, dict[str, str]], ...]
+    rows: tuple[tuple[int, dict[str, Cell]], ...]
     separator: str = ","
 
     def require(self, column: str, option: str) -> None:
@@ -35,6 +38,11 @@ class Sheet:
             near = did_you_mean(column, self.columns)
             named = ", ".join(f"{name!r}" for name in self.columns)
             raise PriorsError(f"there is no column {column!r}{near}", str(self.path), f"{option} names one of {named}.")
+
+
+def as_text(cell: Cell) -> str:
+    """What a cell says: cases that are numbers come as 7.0."""
+    return cell if isinstance(cell, str) else repr(cell).removesuffix(".0")
 
 
 def read_sheet(path: Path) -> Sheet:
@@ -53,11 +61,11 @@ def read_sheet(path: Path) -> Sheet:
             f"{path.name} is no table that boundseg reads.", str(path.parent), "Save it as .csv (UTF-8), .tsv or .xlsx."
         )
     lines, separator = (_excel(path), "") if kind == ".xlsx" else _text(path)
-    lines = [(number, cells) for number, cells in lines if any(cells)]
+    lines = [(number, cells) for number, cells in lines if _trimmed(cells)]
     if not lines:
         raise PriorsError(f"{path.name} is empty.", str(path.parent), "Its first line names the columns.")
-    (_, header), *body = lines
-    header = _trimmed(header)
+    (_, first), *body = lines
+    header = [as_text(cell) for cell in _trimmed(first)]
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise PriorsError(f"the column {twice[0]!r} is there twice.", str(path), "Rename one of them.")
@@ -76,13 +84,13 @@ def read_sheet(path: Path) -> Sheet:
     return Sheet(path, tuple(name for name in header if name), rows, separator)
 
 
-def _trimmed(cells: list[str]) -> list[str]:
+def _trimmed(cells: list[Cell]) -> list[Cell]:
     """Cells without the empty ones behind the last."""
-    filled = [i for i, cell in enumerate(cells) if cell]
+    filled = [i for i, cell in enumerate(cells) if cell != ""]
     return cells[: filled[-1] + 1] if filled else []
 
 
-def _text(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
+def _text(path: Path) -> tuple[list[tuple[int, list[Cell]]], str]:
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets prepend a byte order mark
     except UnicodeDecodeError as error:
@@ -96,11 +104,33 @@ def _text(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
         unquoted = "".join(header.split('"')[::2])
         # a tab decides; "LV, mL;case" has both, and its ; separates
         separator = next((mark for mark in "\t;" if mark in unquoted), ",")
-    reader = csv.reader(StringIO(text, newline=""), delimiter=separator)
-    return [(reader.line_num + skipped, [cell.strip() for cell in cells]) for cells in reader], separator
+    try:
+        lines = csv_lines(text, separator, skipped)
+    except ValueError as error:
+        raise PriorsError(f"{path.name} {error}", str(path.parent), UNCLOSED) from error
+    return [(number, [cell.strip() for cell in cells]) for number, cells in lines], separator
 
 
-def _excel(path: Path) -> list[tuple[int, list[str]]]:
+def csv_lines(text: str, separator: str = ",", skipped: int = 0) -> list[tuple[int, list[str]]]:
+    """The rows of a text and the lines they end on; raises ValueError where a quote is not closed.
+
+    Args:
+        text: Without the lines of its file that were ``skipped``.
+        separator: Between cells.
+        skipped: How many there were.
+    """
+    # strict: else such a quote takes the rows behind it into its cell
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
+    lines: list[tuple[int, list[str]]] = []
+    try:
+        lines.extend((reader.line_num + skipped, cells) for cells in reader)
+    except csv.Error as error:
+        first = (lines[-1][0] if lines else skipped) + 1
+        raise ValueError(f"cannot be read from line {first} on: {error}.") from error
+    return lines
+
+
+def _excel(path: Path) -> list[tuple[int, list[Cell]]]:
     try:
         openpyxl: Any = importlib.import_module("openpyxl")
     except ImportError as error:
@@ -110,18 +140,31 @@ def _excel(path: Path) -> list[tuple[int, list[str]]]:
             "Install it with: pip install 'boundseg[xlsx]'. Or save the sheet as CSV (UTF-8).",
         ) from error
     try:
-        with path.open("rb") as file:
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            rows = list(book.worksheets[0].iter_rows(values_only=True))
-            book.close()
+        computed, typed = (_first_sheet(openpyxl, path, data_only) for data_only in (True, False))
     except Exception as error:  # openpyxl raises what zipfile and its XML parser raise, and KeyError
         raise PriorsError(
             f"{path.name} cannot be read as .xlsx: {error}", str(path.parent), "Save it again, or as CSV (UTF-8)."
         ) from error
-    return [(number, [_cell(value) for value in row]) for number, row in enumerate(rows, start=1)]
+    return [
+        (number, [_cell(*of_cell) for of_cell in zip(*of_row, strict=True)])
+        for number, of_row in enumerate(zip(computed, typed, strict=True), start=1)
+    ]
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # numbers of cases come as 7.0
+def _first_sheet(openpyxl: Any, path: Path, data_only: bool) -> list[Any]:
+    """Rows of cells, with what their formulas came to or with the formulas."""
+    with path.open("rb") as file:
+        book = openpyxl.load_workbook(file, read_only=True, data_only=data_only)
+        book.worksheets[0].reset_dimensions()  # some programs write a size that leaves out rows
+        rows = list(book.worksheets[0].iter_rows())
+        book.close()
+    return rows
+
+
+def _cell(computed: Any, typed: Any) -> Cell:
+    value = computed.value
+    if value is None and typed.data_type == "f" and computed.data_type != "str":
+        return str(typed.value)  # nobody computed the formula, which differs from one that comes to an empty text
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
     return "" if value is None else str(value).strip()

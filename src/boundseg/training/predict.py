@@ -165,6 +165,11 @@ def _cases(images: Iterable[Path], channels: int) -> dict[str, list[Path]]:
         if in_one == channels or (in_one is None and sorted(c for c, _ in members) == list(range(channels))):
             continue
         held = f"{len(members)} file(s)" if in_one is None else f"a picture of {in_one} channel(s)"
+        if len({channel for channel, _ in members}) < len(members):
+            named = ", ".join(str(path) for _, path in members)
+            fact = f"{case} is named by {len(members)} files: {named}."
+            wrong.append(Problem(fact, remedy="Name each scan once, each of its channels in one file."))
+            continue
         fact = f"{case} has {held}, the network takes {channels} channel(s)."
         wrong.append(Problem(fact, str(members[0][1].parent), "Name the channels CASE_0000, CASE_0001, …"))
     if wrong:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -115,11 +114,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except (OSError, RuntimeError, EOFError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-    except Exception as error:  # what torch calls an error of unpickling is private to pickle
-        if type(error).__name__ != "UnpicklingError":
-            raise
+    except Exception as error:  # whatever somebody's bytes make of an unpickler: KeyError, IndexError, UnpicklingError
         raise _unreadable(path, error) from error
     for key in ("state_dict", "model_state_dict", "network_weights", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -131,9 +126,17 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = str(error).strip().partition("\n")[0]
+    reason = f"cannot be read: {str(error).strip().partition(chr(10))[0]}"
+    if path.suffix != ".safetensors" and not isinstance(error, OSError) and not _is_of_torch(path):
+        reason = "is no file of torch.save."
     remedy = "Save it as safetensors, or as torch.save(network.state_dict(), …); nothing else in a file is loaded."
-    return CheckpointError(f"{path.name} cannot be read: {reason}", str(path.parent), remedy)
+    return CheckpointError(f"{path.name} {reason}", str(path.parent), remedy)
+
+
+def _is_of_torch(path: Path) -> bool:
+    """Whether a file begins as a zip archive or a pickle does, not as a page or a pointer of Git LFS."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
 
 
 def _renamed(tensors: Mapping[str, Tensor], rename: Mapping[str, str], path: Path) -> dict[str, Tensor]:

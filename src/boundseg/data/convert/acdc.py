@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from boundseg.data import volume_io
 from boundseg.data.convert import split
 from boundseg.data.convert.staging import whole_folder
 from boundseg.data.dataset import SPLITS, Splits
+from boundseg.data.volume_io import Volume
 from boundseg.errors import DatasetError, InputError, Problem
 from boundseg.nearest import did_you_mean
 
@@ -40,6 +42,8 @@ def convert_acdc(
 ) -> str:
     """Writes a dataset folder from ACDC's ``patientNNN/patientNNN_frameFF[_gt].nii.gz``.
 
+    Every problem of the download is told at once, and then nothing is written.
+
     Human scribbles beside them (``…_scribble.nii.gz``) become ``labelsTr_scribble``. A ``split.csv`` (columns
     patient, split) is honoured; without one every patient trains.
 
@@ -54,22 +58,31 @@ def convert_acdc(
         How the patients were split.
 
     Raises:
-        InputError: The source holds no patients, misses files, or names unknown targets or splits.
+        InputError: The source holds no patients, misses files, or names unknown targets or splits; files are unreadable
+            or do not fit together.
     """
     for name in targets:
         if name not in CLASSES:
             raise DatasetError(f"{name!r} is no class of ACDC{did_you_mean(name, CLASSES)}", remedy="Use RV, Myo, LV.")
-    cases = _find(source)
+    cases, problems = _find(source)
     patients = sorted({case.patient for case in cases})
     path = source / "split.csv"
-    split_of = split.read(path, patients, "patient") if path.is_file() else dict.fromkeys(patients, "train")
+    try:
+        split_of = split.read(path, patients, "patient") if path.is_file() else dict.fromkeys(patients, "train")
+    except InputError as error:
+        raise DatasetError.of([*problems, *error.problems]) from None
     kept = [name for name in CLASSES if not targets or name in targets]
     labels = {"background": 0} | {name: i for i, name in enumerate(kept, start=1)}
     ignore = len(labels)
     with whole_folder(destination) as folder:
         for case in cases:
-            _write(case, folder, "Ts" if split_of[case.patient] == "test" else "Tr", labels, ignore)
+            try:
+                _write(case, folder, "Ts" if split_of[case.patient] == "test" else "Tr", labels, ignore)
+            except InputError as error:
+                problems += error.problems
             report(case.name)
+        if problems:
+            raise DatasetError.of(problems)
         folders.describe(
             folder,
             channels=["cine MR"],
@@ -84,46 +97,69 @@ def convert_acdc(
     return "split: split.csv" if path.is_file() else "no split.csv: every patient trains"
 
 
-def _find(source: Path) -> list[_Case]:
-    masks = sorted(source.glob("patient*/patient*_frame*_gt.nii.gz"))
-    cases = []
-    for path in masks:
-        name = path.name.removesuffix("_gt.nii.gz")
-        scribbles = path.with_name(f"{name}_scribble.nii.gz")
-        cases.append(_Case(name, path.parent.name, path.with_name(f"{name}.nii.gz"), path, scribbles))
-    if not cases:
+def _find(source: Path) -> tuple[list[_Case], list[Problem]]:
+    """The frames that have a scan and a mask, and what the others miss."""
+    found: dict[Path, set[str]] = {}
+    for path in sorted(source.glob("patient*/patient*_frame*.nii.gz")):
+        if match := re.fullmatch(r"(.+_frame[^_]+?)(_gt|_scribble)?\.nii\.gz", path.name):
+            found.setdefault(path.with_name(match[1]), set()).add(match[2] or "")
+    if not any("_gt" in parts for parts in found.values()):
         raise DatasetError(
             f"{source} holds no patientNNN/patientNNN_frameFF_gt.nii.gz.",
             remedy="Give the folder that holds the patients' folders (ACDC's 'training').",
         )
-    missing = [
-        Problem(f"{case.image.name} is not there.", str(case.image.parent))
-        for case in cases
-        if not case.image.is_file()
-    ]
-    if missing:
-        raise DatasetError.of(missing)
-    return cases
+    cases, problems = [], []
+    for path, parts in found.items():
+        image, masks, scribbles = (path.with_name(f"{path.name}{part}.nii.gz") for part in ("", "_gt", "_scribble"))
+        missing = [other.name for part, other in (("", image), ("_gt", masks)) if part not in parts]
+        if missing:
+            remedy = f"Download it again, or remove what there is of {path.name}."
+            problems.append(Problem(f"{' and '.join(missing)} is not there.", str(path.parent), remedy))
+        else:
+            cases.append(_Case(path.name, path.parent.name, image, masks, scribbles))
+    return cases, problems
 
 
 def _write(case: _Case, folder: Path, side: str, labels: dict[str, int], ignore: int) -> None:
-    images = folder / f"images{side}"
-    images.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(case.image, images / f"{case.name}_0000.nii.gz")
     # one look-up table for both: 0 stays background, 4 (scribbles only) is what nobody labelled
     table = np.zeros(SCRIBBLE_UNLABELLED + 1, np.uint8)
     for name, value in CLASSES.items():
         table[value] = labels.get(name, 0)
     table[SCRIBBLE_UNLABELLED] = ignore
-    written = [(case.masks, folder / f"labels{side}")]
+    targets = {case.masks: (max(CLASSES.values()), folder / f"labels{side}")}
     if case.scribbles.is_file() and side == "Tr":
-        written.append((case.scribbles, folder / "labelsTr_scribble"))
-    for source, target in written:
-        volume = volume_io.read(source)
-        highest = SCRIBBLE_UNLABELLED if source == case.scribbles else max(CLASSES.values())
-        values = np.unique(volume.array)
-        if not set(values.tolist()) <= set(range(highest + 1)):
-            raise InputError(
-                f"{source.name} holds the values {values.tolist()}.", str(source.parent), "ACDC uses 0 to 3."
-            )
+        targets[case.scribbles] = (SCRIBBLE_UNLABELLED, folder / "labelsTr_scribble")
+    scan: Volume | None = None
+    problems: list[Problem] = []
+    try:
+        scan = volume_io.read(case.image)
+        folders.require_finite(scan.array, case.image)
+    except InputError as error:
+        problems += error.problems
+    volumes = {}
+    for source, (most, _) in targets.items():
+        try:
+            volumes[source] = _read(source, most, scan)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError.of(problems)
+    images = folder / f"images{side}"
+    images.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(case.image, images / f"{case.name}_0000.nii.gz")
+    for source, (_, target) in targets.items():
+        volume = volumes[source]
         volume_io.write(target / f"{case.name}.nii.gz", table[volume.array.astype(np.uint8)], volume)
+
+
+def _read(source: Path, highest: int, scan: Volume | None) -> Volume:
+    """A label map that holds whole numbers up to the highest, on the grid of its scan."""
+    volume = volume_io.read(source)
+    values = np.unique(volume.array).tolist()
+    if not set(values) <= set(range(highest + 1)):
+        shown = f"{values[:8]}" + (f" and {len(values) - 8} more" if len(values) > 8 else "")
+        fact = f"{source.name} holds the values {shown}."
+        raise InputError(fact, str(source.parent), f"ACDC uses 0 to {highest} there.")
+    if scan is not None:
+        folders.require_same_grid(source, volume, scan)
+    return volume

@@ -6,8 +6,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import numpy as np
 from boundseg.data import atomic, dataset, volume_io
 from boundseg.data.convert.staging import whole_folder
 from boundseg.data.dataset import Dataset, Splits
-from boundseg.errors import DatasetError
+from boundseg.errors import DatasetError, Problem
 
 SPLITS_FINAL = "splits_final.json"
+# nnU-Net reads whatever boundseg reads but this one, of which a link would be a header without its voxels
+WRITTEN_ANEW = {".mhd": ".mha"}
 FOLDER_NAME = re.compile(r"Dataset\d{3}_\w[\w-]*")
 
 
@@ -48,7 +51,8 @@ def convert_nnunet(
 ) -> Written:
     """Writes a folder for ``nnUNet_raw``: the chosen labels as ``labelsTr``, test patients in ``imagesTs``.
 
-    Volumes are hard links where the file system has them, and copies elsewhere. ``splits.json``, ``priors.csv`` and
+    Volumes are hard links where the file system has them, and copies elsewhere; ``.mhd``, for which nnU-Net has no
+    reader, becomes ``.mha``. ``splits.json``, ``priors.csv`` and
     every ``boundseg*.yaml`` lie beside ``dataset.json``; ``splits_final.json`` says who trains and who is held out.
 
     Args:
@@ -89,7 +93,7 @@ def convert_nnunet(
         for case in written.test:
             _images(source, case, folder / "imagesTs")
             if source.label_path(case).is_file():
-                link(source.label_path(case), folder / "labelsTs")
+                _place(source, source.label_path(case), folder / "labelsTs")
             report(case)
         _describe(source, folder, len(written.train) + len(written.held_out))
         for path in (
@@ -123,11 +127,11 @@ def read_splits_final(path: Path, fold: int = 0) -> tuple[list[str], list[str]]:
             "nnU-Net writes it when it first trains, into nnUNet_preprocessed.",
         )
     try:
-        folds: Any = json.loads(path.read_text(encoding="utf-8"))
+        folds: Any = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path.name} is not valid JSON: {error}", str(path.parent), "Mend it.") from error
     well_formed = isinstance(folds, list) and all(
-        isinstance(of_fold, dict) and all(isinstance(of_fold.get(side), list) for side in ("train", "val"))
+        isinstance(of_fold, dict) and all(dataset.are_names(of_fold.get(side)) for side in ("train", "val"))
         for of_fold in folds
     )
     if not well_formed:
@@ -147,38 +151,52 @@ def splits_from_nnunet(source: Dataset, path: Path, fold: int = 0) -> Splits:
     Patients, named lists and test stay as they are.
 
     Raises:
-        DatasetError: See :func:`read_splits_final`; cases that the dataset does not have; a patient on two sides.
+        DatasetError: See :func:`read_splits_final`; cases that the dataset does not have, that belong to no patient or
+            stand on two sides; a patient on two sides. All of it is listed, and nothing is written.
     """
     train, held_out = read_splits_final(path, fold)
-    strangers = sorted(set(train + held_out) - set(source.training_cases))
-    if strangers:
-        raise DatasetError(
-            f"{strangers[0]!r} and {len(strangers) - 1} more are no cases of {source.folder}/imagesTr."
-            if len(strangers) > 1
-            else f"{strangers[0]!r} is no case of {source.folder}/imagesTr.",
-            str(path),
-            "It is that of another dataset, or cases were renamed.",
-        )
-    splits = source.splits
-    test = [] if not (source.folder / "splits.json").is_file() else splits.lists.get("test", [])
-    test = test or [splits.patient_of(case) for case in source.cases if case not in source.training_cases]
-    sides = {"train": train, "validation": held_out, "test": [c for name in test for c in splits.cases(name)]}
+    splits, elsewhere = source.splits, [case for case in source.cases if case not in source.training_cases]
+    sides = {"train": train, "validation": held_out, "test": source.cases_of("test") or elsewhere}
+    problems = _misplaced(source, path, sides)
     where = {case: side for side, cases in sides.items() for case in cases}
     found: dict[str, list[str]] = {side: [] for side in sides}
     for patient, cases in splits.patients.items():
-        of_patient = {where[case] for case in cases if case in where}
-        if len(of_patient) > 1:
-            raise DatasetError(
-                f"{patient} is on two sides: {' and '.join(sorted(of_patient))}.",
-                str(path),
-                "Split by patients, and plan nnU-Net's folds so: boundseg convert nnunet writes such a file.",
-            )
-        for side in of_patient:
-            part = [case for case in cases if case in where]
-            found[side] += [patient] if len(part) == len(cases) else part
+        of_patient = {case: where[case] for case in cases if case in where}
+        for side in set(of_patient.values()):
+            found[side] += [patient] if len(of_patient) == len(cases) else [*of_patient]
+        if len(set(of_patient.values())) > 1:
+            fact = f"{patient} is on two sides: {' and '.join(sorted(set(of_patient.values())))}."
+            remedy = "Split by patients, and plan nnU-Net's folds so: boundseg convert nnunet writes such a file."
+            problems.append(Problem(fact, str(path), remedy))
+    if problems:
+        raise DatasetError.of(problems)
     new = Splits(splits.patients, splits.lists | found)
     dataset.write_splits(source.folder, new)
     return new
+
+
+def _misplaced(source: Dataset, path: Path, sides: Mapping[str, Sequence[str]]) -> list[Problem]:
+    """Cases of a fold that the dataset does not have, that are nobody's, or that stand on two sides."""
+    problems = []
+    if strangers := {*sides["train"], *sides["validation"]} - {*source.training_cases}:
+        fact = f"the fold names what is no case of {source.folder / 'imagesTr'}: {_some(strangers)}."
+        problems.append(Problem(fact, str(path), "It is that of another dataset, or cases were renamed."))
+    owned = {case for cases in source.splits.patients.values() for case in cases}
+    if orphans := {case for cases in sides.values() for case in cases if case in source.cases} - owned:
+        fact = f"these cases belong to no patient: {_some(orphans)}."
+        problems.append(Problem(fact, str(source.folder / "splits.json"), "Add them under patients."))
+    for one, other in combinations(sides, 2):
+        if both := {*sides[one]} & {*sides[other]}:
+            remedy = (
+                "Take them out of test in splits.json, or out of the fold." if other == "test" else "Mend the fold."
+            )
+            problems.append(Problem(f"these cases are in {one} and in {other}: {_some(both)}.", str(path), remedy))
+    return problems
+
+
+def _some(cases: Collection[str], shown: int = 8) -> str:
+    more = f" and {len(cases) - shown} more" if len(cases) > shown else ""
+    return ", ".join(sorted(cases)[:shown]) + more
 
 
 def link(source: Path, folder: Path) -> None:
@@ -194,7 +212,20 @@ def _images(source: Dataset, case: str, folder: Path) -> None:
     for path in source.image_paths(case):
         if not path.is_file():
             raise DatasetError(f"{path.name} is not there.", str(path.parent), "boundseg check lists all such files.")
+        _place(source, path, folder)
+
+
+def _place(source: Dataset, path: Path, folder: Path) -> None:
+    """A volume as nnU-Net reads it."""
+    if source.file_ending not in WRITTEN_ANEW:
         link(path, folder)
+        return
+    volume = volume_io.read(path)
+    volume_io.write(folder / f"{volume_io.stem(path)}{_ending(source)}", volume.array, volume)
+
+
+def _ending(source: Dataset) -> str:
+    return WRITTEN_ANEW.get(source.file_ending, source.file_ending)
 
 
 def _labels(source: Dataset, case: str, name: str, folder: Path) -> bool:
@@ -202,16 +233,16 @@ def _labels(source: Dataset, case: str, name: str, folder: Path) -> bool:
     path, image = source.label_path(case, name), source.read_grid(case)
     if path.is_file():
         source.read_label_file(path, image)  # values and grid, which nnU-Net would only complain about later
-        link(path, folder)
+        _place(source, path, folder)
         return True
     folder.mkdir(parents=True, exist_ok=True)
     nothing = np.full(image.array.shape, source.ignore, np.uint8)
-    volume_io.write(folder / f"{case}{source.file_ending}", nothing, image)
+    volume_io.write(folder / f"{case}{_ending(source)}", nothing, image)
     return False
 
 
 def _describe(source: Dataset, folder: Path, cases: int) -> None:
-    content = json.loads((source.folder / "dataset.json").read_text(encoding="utf-8"))
+    content = json.loads((source.folder / "dataset.json").read_text(encoding="utf-8-sig"))
     # nnU-Net wants the ignore label right behind the last class, and boundseg allows a gap
     labels = {**source.labels, "ignore": source.ignore}
     if source.ignore != len(source.labels):
@@ -221,4 +252,5 @@ def _describe(source: Dataset, folder: Path, cases: int) -> None:
             f"Write {len(source.labels)}, there and in the label maps.",
         )
     content |= {"labels": labels, "numTraining": cases, "slice_axis": source.slice_axis}
+    content["file_ending"] = _ending(source)
     atomic.write_text(folder / "dataset.json", json.dumps(content, indent=2) + "\n")

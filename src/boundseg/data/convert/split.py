@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from boundseg.data.dataset import SPLITS
+from boundseg.data.spreadsheet import as_text, read_sheet
 from boundseg.errors import DatasetError, Problem
+from boundseg.nearest import did_you_mean
 
 SHARE = 5  # one patient of so many is drawn for the validation, and for the test
+HEADER = "Its first line is: {},split"
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,21 @@ def read(path: Path, patients: Collection[str], column: str) -> dict[str, str]:
         column: The one that names patients.
 
     Raises:
-        DatasetError: A row names no split, a patient is on two sides or on none; all of them are listed.
+        PriorsError: It is no table, see :func:`boundseg.data.spreadsheet.read_sheet`.
+        DatasetError: A column is missing, a row names no split, a patient is on two sides or on none; all of them are
+            listed.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    problems = []
+    sheet = read_sheet(path)
+    problems = [
+        Problem(f"there is no column {name!r}{did_you_mean(name, sheet.columns)}", str(path), HEADER.format(column))
+        for name in (column, "split")
+        if name not in sheet.columns
+    ]
+    if problems:
+        raise DatasetError.of(problems)
     split_of: dict[str, str] = {}
-    for line, row in enumerate(rows, start=2):
-        patient, split = row.get(column), row.get("split")
+    for line, row in sheet.rows:
+        patient, split = as_text(row[column]), as_text(row["split"])
         where = f"{path}, line {line}"
         if not patient or split not in SPLITS:
             problems.append(Problem(f"{patient!r} is in the split {split!r}.", where, f"Use {', '.join(SPLITS)}."))

@@ -14,18 +14,26 @@ from boundseg.errors import DatasetError
 def whole_folder(destination: Path) -> Iterator[Path]:
     """Gives a hidden folder beside ``destination``, which takes its place when the block ends without an error.
 
+    Where an empty folder is there already (the working directory, a link to one, a mount point), the hidden one lies in
+    it, and what it holds is moved up.
+
     Raises:
         DatasetError: The destination holds something already.
     """
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+    target = destination.resolve()
+    there = target.exists()
+    partial = (target if there else target.parent) / f".{target.name}.partial"
+    if there and (not target.is_dir() or any(path != partial for path in target.iterdir())):
         raise DatasetError(f"{destination} exists and is not empty.", remedy="Name a new folder, or remove it.")
-    partial = destination.with_name(f".{destination.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
-        if destination.exists():
-            destination.rmdir()
-        partial.rename(destination)
+        if not there:
+            partial.rename(target)
+            return
+        # files last: where dataset.json lies, the rest is whole
+        for path in sorted(partial.iterdir(), key=Path.is_file):
+            path.rename(target / path.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -107,7 +107,7 @@ def judge_folder(predictions: Path, dataset: Path, name: str = "") -> list[Judge
     """
     if not (dataset / "dataset.json").is_file():
         raise DatasetError("dataset.json is not there.", str(dataset), "Name the dataset's folder in nnUNet_raw.")
-    description = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
+    description = json.loads((dataset / "dataset.json").read_text(encoding="utf-8-sig"))
     ending = description["file_ending"]
     cases = sorted(path.name.removesuffix(ending) for path in predictions.glob(f"*{ending}"))
     if not cases:
