@@ -265,6 +265,11 @@ def test_an_interrupted_conversion_leaves_nothing_behind(acdc: Path) -> None:
     assert [path.name for path in acdc.parent.iterdir()] == ["acdc"]
 
 
+def test_a_folder_that_cannot_be_made_is_told(acdc: Path) -> None:
+    with pytest.raises(InputError, match=r"split.csv/ACDC cannot be written: Not a directory\.\n.*Name a folder"):
+        convert_acdc(acdc, acdc / "split.csv" / "ACDC")
+
+
 def test_a_folder_that_holds_something_is_left_alone(acdc: Path) -> None:
     (acdc.parent / "mine").mkdir()
     (acdc.parent / "mine" / "notes.txt").write_text("keep me")

@@ -18,7 +18,7 @@ def whole_folder(destination: Path) -> Iterator[Path]:
     it, and what it holds is moved up.
 
     Raises:
-        DatasetError: The destination holds something already.
+        DatasetError: The destination holds something already, or nothing can be written there.
     """
     target = destination.resolve()
     there = target.exists()
@@ -26,7 +26,11 @@ def whole_folder(destination: Path) -> Iterator[Path]:
     if there and (not target.is_dir() or any(path != partial for path in target.iterdir())):
         raise DatasetError(f"{destination} exists and is not empty.", remedy="Name a new folder, or remove it.")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        fact = f"{destination} cannot be written: {error.strerror or error}."
+        raise DatasetError(fact, remedy="Name a folder that may be made there.") from error
     try:
         yield partial
         if not there:
