@@ -17,6 +17,14 @@ import pandas as pd
 from boundseg.evaluation.statistics import Mean, compare, mean
 
 TABLES = ("volumes", "slices", "constraints")
+NAMES = ("case", "patient", "class", "constraint", "source")  # columns of words, whatever they look like: NA, 1
+SAID = ("known", "soft_kept", "hard_kept")  # True or False
+OF_VOLUMES = "case patient class dice hd95_mm assd_mm sensitivity precision reference_px predicted_px"
+COLUMNS = {
+    "volumes": f"{OF_VOLUMES} reference_ml predicted_ml volume_error_ml relative_volume_error",
+    "slices": "case patient class slice dice hd95_mm reference_px predicted_px reference_mm2 predicted_mm2",
+    "constraints": "case slice constraint known lower upper soft hard soft_kept hard_kept",
+}
 SIZE_BINS = 4
 
 
@@ -44,13 +52,14 @@ class Evaluation:
     @classmethod
     def read(cls, folder: Path) -> Evaluation:
         """Reads what :meth:`texts` gave; raises FileNotFoundError or ValueError where it is not there or torn."""
-
-        def table(name: str) -> pd.DataFrame:
-            text = (folder / f"{name}.csv").read_text(encoding="utf-8")
-            return pd.read_csv(StringIO(text), dtype={"case": str, "patient": str}) if text.strip() else pd.DataFrame()
-
+        volumes, slices, constraints = (_table(folder / f"{name}.csv", COLUMNS[name].split()) for name in TABLES)
+        for name, table in (("volumes", volumes), ("slices", slices)):
+            if table.empty:
+                raise ValueError(f"{name}.csv holds no row.")
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        return cls(table("volumes"), table("slices"), table("constraints"), about)
+        if not isinstance(about, dict):
+            raise ValueError("about.json is no JSON object.")
+        return cls(volumes, slices, constraints, about)
 
     def summary(self) -> list[dict[str, str]]:
         """One row per class: means over the cases in which a measure is defined, intervals over patients."""
@@ -200,6 +209,30 @@ def _size_row(name: str, size: str, slices: pd.DataFrame) -> dict[str, str]:
         "nothing predicted": _share(slices["predicted_px"] == 0),
         "HD95 [mm]": "" if absent else _mean(slices, "hd95_mm", 1),
     }
+
+
+def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table as it was written; an empty file is an empty one."""
+    text = path.read_text(encoding="utf-8")
+    if not text.strip():
+        return pd.DataFrame()
+    if not text.endswith("\n"):
+        raise ValueError(f"{path.name} ends within a line.")
+    words = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
+    missing = [name for name in columns if name not in words]
+    if missing:
+        raise ValueError(f"{path.name} has no column {', '.join(missing)}.")
+    return pd.DataFrame({name: _column(path, words[name]) for name in words})
+
+
+def _column(path: Path, words: pd.Series) -> pd.Series:
+    if words.name in NAMES:
+        return words
+    found = words.map({"True": True, "False": False}) if words.name in SAID else pd.to_numeric(words, errors="coerce")
+    wrong = words[found.isna() & (words.str.lower() != "nan") & ((words != "") | (words.name in SAID))]
+    if len(wrong):
+        raise ValueError(f"{path.name}, line {wrong.index[0] + 2}: {words.name} is {wrong.iloc[0]!r}.")
+    return found.astype(bool) if words.name in SAID else found
 
 
 def _p(value: float) -> str:

@@ -59,7 +59,7 @@ def _open(name: str, folder: Path) -> Judged:
     where = folder / "evaluation"
     try:
         evaluation = Evaluation.read(where)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
             f"{folder} has not been evaluated: {Path(str(error.filename)).name} is not there.",
             str(where),

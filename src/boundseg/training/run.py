@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -213,9 +214,12 @@ class Run:
         """
         rows = [old for old in self.metrics() if old["epoch"] < row["epoch"]] + [dict(row)]
         names = dict.fromkeys(name for known in (row, *rows) for name in known)
-        lines = [",".join(names), *(",".join(f"{known.get(name, math.nan):.8g}" for name in names) for known in rows)]
+        text = StringIO()
+        table = csv.writer(text, lineterminator="\n")  # a class's name may hold a comma
+        table.writerow(names)
+        table.writerows([f"{known.get(name, math.nan):.8g}" for name in names] for known in rows)
         with writing("metrics.csv", self.folder):
-            atomic.write_text(self.folder / "metrics.csv", "\n".join(lines) + "\n")
+            atomic.write_text(self.folder / "metrics.csv", text.getvalue())
 
     def log(self, text: str) -> None:
         """Appends a line to ``log.txt``; raises RunError where it cannot be written, and leaves no half of it."""
