@@ -163,6 +163,22 @@ def test_runs_judged_on_other_cases_classes_or_references_are_refused(runs: list
     assert "Evaluate all of them on the same cases of one dataset" in message
 
 
+def test_runs_judged_by_another_convention_are_refused_and_the_page_says_by_which(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    assert "a class that neither side has" in written(runs, tmp_path)[1].text
+    for run in reversed(runs):
+        about = json.loads((run / "evaluation" / "about.json").read_text())
+        (run / "evaluation" / "about.json").write_text(json.dumps(about | {"empty": "one"}))
+        if run == runs[1]:
+            message = refused(runs, tmp_path)
+            assert "both empty is nan in individual and one in partial" in message
+            assert "boundseg evaluate RUN... --empty nan" in message
+    _, page = written(runs, tmp_path)
+    assert "a class that neither side has" not in page.text
+    assert "the DSC counts as 1" in page.text
+
+
 def test_a_run_that_learned_from_the_judged_patients_is_refused(runs: list[Path], tmp_path: Path) -> None:
     path = runs[1] / "environment.json"
     content = json.loads(path.read_text())
@@ -182,9 +198,19 @@ def test_runs_without_checkpoint_or_evaluation_are_all_listed(runs: list[Path], 
     assert "nowhere is no run folder" in message
 
 
-def test_a_torn_evaluation_is_named(runs: list[Path], tmp_path: Path) -> None:
-    (runs[0] / "evaluation" / "about.json").write_text("{")
-    assert f"the evaluation of {runs[0]} cannot be read" in refused(runs[:1], tmp_path)
+@pytest.mark.parametrize("name", ["about.json", "volumes.csv", "slices.csv", "constraints.csv"])
+def test_a_torn_evaluation_is_named(runs: list[Path], tmp_path: Path, name: str) -> None:
+    (runs[0] / "evaluation" / name).write_text("{")
+    message = refused(runs, tmp_path)
+    assert f"the evaluation of {runs[0]} cannot be read" in message
+    assert f"Run: boundseg evaluate {runs[0]}" in message
+
+
+@pytest.mark.parametrize("name", ["environment.json", "metrics.csv"])
+def test_a_torn_file_of_the_run_is_named(runs: list[Path], tmp_path: Path, name: str) -> None:
+    path = runs[0] / name
+    path.write_text(path.read_text()[: -len(path.read_text()) // 3])
+    assert f"{name} of the run cannot be read" in refused(runs, tmp_path)
 
 
 def test_a_folder_is_named_once(runs: list[Path], tmp_path: Path) -> None:

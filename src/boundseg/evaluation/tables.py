@@ -44,6 +44,11 @@ class Evaluation:
     constraints: pd.DataFrame
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def empty(self) -> str:
+        """The DSC where reference and prediction are both empty: ``nan``, or ``one`` as in the paper."""
+        return str(self.about.get("empty", "nan"))
+
     def texts(self) -> dict[str, str]:
         """File names and contents of what is kept of an evaluation: three tables and ``about.json``."""
         texts = {f"{name}.csv": getattr(self, name).to_csv(index=False, float_format="%.6g") for name in TABLES}
@@ -228,11 +233,13 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 def _column(path: Path, words: pd.Series) -> pd.Series:
     if words.name in NAMES:
         return words
-    found = words.map({"True": True, "False": False}) if words.name in SAID else pd.to_numeric(words, errors="coerce")
-    wrong = words[found.isna() & (words.str.lower() != "nan") & ((words != "") | (words.name in SAID))]
+    said = words.name in SAID
+    found = words.map({"True": True, "False": False}) if said else pd.to_numeric(words, errors="coerce")
+    undefined = words.str.lower().isin(("", "nan"))
+    wrong = words[found.isna() if said else found.isna() & ~undefined]
     if len(wrong):
         raise ValueError(f"{path.name}, line {wrong.index[0] + 2}: {words.name} is {wrong.iloc[0]!r}.")
-    return found.astype(bool) if words.name in SAID else found
+    return found.astype(bool) if said else found
 
 
 def _p(value: float) -> str:

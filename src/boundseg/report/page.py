@@ -97,6 +97,7 @@ def report(
         "cases": about.get("cases", ""),
         "dataset": Path(str(about.get("dataset", ""))).name,
         "counts": _counts(judged),
+        "empty": judged[0].evaluation.empty,
         "results": [(name, results(judged, name)) for name in classes],
         "tests": paired_tests({one.name: one.evaluation for one in judged}) if len(judged) > 1 else [],
         "kept": [row for one in judged for row in _kept(one)],
