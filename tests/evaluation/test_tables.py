@@ -137,6 +137,29 @@ def test_every_slice_is_in_one_group_of_sizes() -> None:
         assert sum(int(row["slices"]) for row in rows) == 4
 
 
+def test_under_a_microscope_numbers_keep_two_digits_that_count() -> None:
+    found = evaluation()
+    for name in ("hd95_mm", "assd_mm", "volume_error_ml"):
+        found.volumes[name] *= 1e-4
+    for name in ("reference_mm2", "predicted_mm2"):
+        found.slices[name] *= 1e-6
+    lv, _ = found.summary()
+    assert lv["HD95 [mm]"] == "0.00050 (0.00040 to 0.00060; n = 2, 1 undefined)"
+    assert lv["volume error [mL]"] == "-0.00003 (-0.00020 to +0.00006; n = 3)"
+    small, _, absent, _ = found.by_size(bins=2)
+    assert small["true size [mm2]"] == "0.00010 to 0.00012"
+    assert absent["predicted - true [mm2]"] == "+0.00001"
+
+
+def test_groups_without_a_slice_are_left_out() -> None:
+    found = evaluation()
+    sizes = [10.0, 10.0, 10.0, 10.0, 20.0, 20.0]
+    rows = pd.concat([found.slices.iloc[:1]] * 6, ignore_index=True).assign(reference_mm2=sizes)
+    groups = Evaluation(found.volumes, rows, found.constraints).by_size(bins=5)
+    assert sum(int(row["slices"]) for row in groups) == 6
+    assert "0" not in [row["slices"] for row in groups]
+
+
 def test_a_swollen_group_shows_its_median_ratio() -> None:
     (all_of_them, _) = [row for row in evaluation().by_size(bins=1) if row["class"] == "LV"]
     assert all_of_them["predicted / true"] == "0.67"

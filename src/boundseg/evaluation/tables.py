@@ -26,6 +26,7 @@ COLUMNS = {
     "constraints": "case slice constraint known lower upper soft hard soft_kept hard_kept",
 }
 SIZE_BINS = 4
+MOST_DIGITS = 6  # behind the point; smaller numbers are written with a power of ten
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,15 @@ class Evaluation:
             there = slices[slices["reference_px"] > 0]
             sizes = there["reference_mm2"]
             edges = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))).tolist() if len(there) else []
+            largest = slices[["reference_mm2", "predicted_mm2"]].to_numpy(float).max(initial=0)
             for low, high in list(pairwise(edges)) or [(edge, edge) for edge in edges]:
                 inside = sizes.between(low, high, inclusive="both" if high == edges[-1] else "left")
-                rows.append(_size_row(str(name), f"{low:.0f} to {high:.0f}", there[inside]))
+                if inside.any():  # between two sizes of many slices each there may be none
+                    size = f"{in_digits(low, 0, largest)} to {in_digits(high, 0, largest)}"
+                    rows.append(_size_row(str(name), size, there[inside], largest))
             absent = slices[slices["reference_px"] == 0]
             if len(absent):
-                rows.append(_size_row(str(name), "absent", absent))
+                rows.append(_size_row(str(name), "absent", absent, largest))
         return rows
 
 
@@ -181,14 +185,30 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def formatted(found: Mean, digits: int, signed: bool = False) -> str:
-    """``0.843 (0.812 to 0.869; n = 32, 1 undefined)``: mean, interval over patients, rows."""
+def formatted(found: Mean, digits: int, signed: bool = False, physical: bool = False) -> str:
+    """``0.843 (0.812 to 0.869; n = 32, 1 undefined)``: mean, interval over patients, rows.
+
+    Args:
+        found: The mean.
+        digits: Behind the point.
+        signed: Whether a plus is written.
+        physical: Of mm or mL, which are small under a microscope: as many digits as it takes to show two that count.
+    """
     if not found.count:
         return "NaN (n = 0)"
-    sign = "+" if signed else ""
-    interval = "" if math.isnan(found.low) else f"{found.low:{sign}.{digits}f} to {found.high:{sign}.{digits}f}; "
+    ends = [] if math.isnan(found.low) else [found.low, found.high]
+    largest = max(abs(value) for value in (found.value, *ends)) if physical else 1.0
+    value, *shown = (in_digits(value, digits, largest, "+" if signed else "") for value in (found.value, *ends))
+    interval = f"{' to '.join(shown)}; " if shown else ""
     undefined = f", {found.undefined} undefined" if found.undefined else ""
-    return f"{found.value:{sign}.{digits}f} ({interval}n = {found.count}{undefined})"
+    return f"{value} ({interval}n = {found.count}{undefined})"
+
+
+def in_digits(value: float, digits: int, largest: float, sign: str = "") -> str:
+    """A value with ``digits`` behind the point, or with as many as show two that count of the largest beside it."""
+    if 0 < largest < 10**-digits:
+        digits = 1 - math.floor(math.log10(largest))
+    return f"{value:{sign}.{digits}f}" if digits <= MOST_DIGITS else f"{value:{sign}.2g}"
 
 
 def _mean(
@@ -198,11 +218,13 @@ def _mean(
     signed: bool = False,
     of: Callable[[pd.Series], pd.Series] = lambda values: values,
 ) -> str:
-    return formatted(mean(of(rows[measure]), rows["patient"]), digits, signed)
+    found = mean(of(rows[measure]), rows["patient"])
+    return formatted(found, digits, signed, physical=measure.endswith(("_mm", "_ml")))
 
 
-def _size_row(name: str, size: str, slices: pd.DataFrame) -> dict[str, str]:
+def _size_row(name: str, size: str, slices: pd.DataFrame, largest: float) -> dict[str, str]:
     absent = size == "absent"
+    error = (slices["predicted_mm2"] - slices["reference_mm2"]).mean()
     ratio = slices["predicted_mm2"] / slices["reference_mm2"].where(slices["reference_mm2"] > 0)
     return {
         "class": name,
@@ -210,7 +232,7 @@ def _size_row(name: str, size: str, slices: pd.DataFrame) -> dict[str, str]:
         "slices": str(len(slices)),
         "DSC": "" if absent else _mean(slices, "dice", 3),
         "predicted / true": "" if absent else f"{ratio.median():.2f}",
-        "predicted - true [mm2]": f"{(slices['predicted_mm2'] - slices['reference_mm2']).mean():+.0f}",
+        "predicted - true [mm2]": in_digits(error, 0, largest, "+"),
         "nothing predicted": _share(slices["predicted_px"] == 0),
         "HD95 [mm]": "" if absent else _mean(slices, "hd95_mm", 1),
     }

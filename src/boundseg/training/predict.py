@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -68,7 +69,7 @@ def predict(
     kept = regions_named(largest_component, run.labels)
     cases = _cases(images, len(run.environment["channels"]))
     targets = {case: _targets(case, paths, out, run.labels, probabilities) for case, paths in cases.items()}
-    _require_folder(out)
+    require_folder(out)
     _require_free(cases, targets, overwrite)
     predictor = together(runs, which, device, mirror)
     axis = int(run.environment["slice_axis"])
@@ -203,10 +204,17 @@ def _numbered(stems: list[str], channels: int) -> Iterator[tuple[str, int]]:
         yield stem, 0
 
 
-def _require_folder(out: Path) -> None:
-    for path in (out, *out.parents):
-        if path.exists() and not path.is_dir():
-            raise VolumeError(f"--out {out} cannot be a folder: {path} is a file.", remedy="Choose another --out.")
+def require_folder(out: Path) -> None:
+    """Raises VolumeError where a folder is neither there nor can be made: a file, or a place that is closed."""
+    try:
+        there = next(path for path in (out, *out.parents) if path.exists())
+    except OSError as error:
+        fact = f"--out {out} cannot be written: {error.strerror}."
+        raise VolumeError(fact, remedy="Choose another --out.") from error
+    if not there.is_dir():
+        raise VolumeError(f"--out {out} cannot be a folder: {there} is a file.", remedy="Choose another --out.")
+    if not os.access(there, os.W_OK):
+        raise VolumeError(f"--out {out} cannot be written: {there} is closed to you.", remedy="Choose another --out.")
 
 
 def _require_free(cases: Mapping[str, list[Path]], targets: Mapping[str, Mapping[str, Path]], overwrite: bool) -> None:
