@@ -236,11 +236,10 @@ def test_a_bracket_keeps_the_interval_and_what_is_undefined() -> None:
     assert bracket("+0.5 (-0.1 to +1.1)") == ("+0.5", "-0.1 to +1.1")
     assert bracket("0.5 (n = 2)") == ("0.5", "")
     assert bracket("NaN (n = 0)") == ("NaN", "")
+    assert bracket("best (epoch 4)") == ("best", "epoch 4")
 
 
-@pytest.mark.parametrize(
-    "name", ["LV (blood)", "size LV (blood) individual (entry 2)", "best (epoch 4)", "7 (old)", ""]
-)
+@pytest.mark.parametrize("name", ["LV (blood)", "size LV (blood) individual (entry 2)", "best (of 4)", "7 (old)", ""])
 def test_a_name_with_brackets_stays_whole(name: str) -> None:
     assert bracket(name) == (name, "")
 

@@ -164,6 +164,8 @@ def bracket(text: str) -> tuple[str, str]:
 
     What is no mean stays whole: a name may hold brackets, too.
     """
+    if weights := re.fullmatch(r"(best|last) \((epoch \d+)\)", text):
+        return weights[1], weights[2]
     found = re.fullmatch(r"(\S+) \((.+ to [^;]+)?(?:; )?(?:n = \d+)?(?:, )?(\d+ undefined)?\)", text)
     if not found or not re.fullmatch(r"[+-]?(\d.*|nan)", found[1], re.IGNORECASE):
         return text, ""

@@ -49,7 +49,8 @@ def predict(
         run: A finished or running training; of several, the probabilities are averaged on the scan's own grid.
         images: Files, or folders of files. Several channels of a case are ``CASE_0000``, ``CASE_0001``, …
         out: Where the label maps go.
-        probabilities: Also write ``CASE_probability_CLASS``, float32, for every class but the background.
+        probabilities: Also write ``CASE_probability_CLASS``, float32, for every class but the background; a slash in
+            the class's name becomes an underscore.
         overwrite: Replace files that exist.
         which: ``best`` or ``last`` weights.
         device: Where to compute.
@@ -100,6 +101,7 @@ def predict(
     return done
 
 
+UNFIT = r"[/\\\0]"  # letters that no file's name holds
 LABELS = "label map"  # among the targets of a case, whose other names are classes
 
 
@@ -110,7 +112,14 @@ def _targets(
     classes = [name for name in labels if labels[name]] if probabilities else []
     # PNG holds no fractions
     fractions = ".tif" if ending == ".png" else ending
-    return {LABELS: out / f"{case}{ending}"} | {n: out / f"{case}_probability_{n}{fractions}" for n in classes}
+    # a class may be called GTV/CTV, and a file may not
+    found = {n: out / f"{case}_probability_{re.sub(UNFIT, '_', n)}{fractions}" for n in classes}
+    if len(set(found.values())) < len(classes):
+        raise VolumeError(
+            f"the probabilities of {', '.join(classes)} would share a file: / becomes _ in its name.",
+            remedy="Predict without --probabilities.",
+        )
+    return {LABELS: out / f"{case}{ending}"} | found
 
 
 def _predict_case(
