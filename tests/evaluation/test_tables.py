@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from boundseg.evaluation.comparable import require_comparable
 from boundseg.evaluation.tables import Evaluation, markdown, paired_tests, transposed
 
 NAN = math.nan
@@ -27,6 +28,8 @@ def evaluation(soft: bool = True) -> Evaluation:
             "assd_mm": [1.0, 2.0, NAN, NAN],
             "reference_px": [100, 60, 0, 0],
             "predicted_px": [80, 72, 0, 0],
+            "reference_ml": [10.0, 6.0, 0.0, 0.0],
+            "predicted_ml": [8.0, 7.2, 0.0, 0.0],
             "volume_error_ml": [-2.0, 1.2, 0.0, 0.0],
             "relative_volume_error": [-0.2, 0.2, NAN, NAN],
         }
@@ -53,11 +56,20 @@ def evaluation(soft: bool = True) -> Evaluation:
             "slice": [0, 1, 0, 1, "", ""],
             "constraint": ["size"] * 4 + ["tags"] * 2,
             "known": [True, True, True, False, False, False],
+            "lower": [40.0, 40.0, 0.0, -math.inf, -math.inf, -math.inf],
+            "upper": [60.0, 60.0, 0.0, math.inf, math.inf, math.inf],
+            "soft": [50.0, 50.0, 4.0, 1.0, NAN, NAN],
+            "hard": [50.0, 90.0, 5.0, 0.0, NAN, NAN],
             "soft_kept": [True, True, False, True, True, True],
             "hard_kept": [True, False, False, True, True, True],
         }
     )
     return Evaluation(volumes, slices, constraints)
+
+
+def write(found: Evaluation, folder: Path) -> None:
+    for name, text in found.texts().items():
+        (folder / name).write_text(text)
 
 
 def test_means_are_over_what_is_defined_with_intervals_over_patients_and_the_rest_is_counted() -> None:
@@ -125,6 +137,29 @@ def test_every_slice_is_in_one_group_of_sizes() -> None:
         assert sum(int(row["slices"]) for row in rows) == 4
 
 
+def test_under_a_microscope_numbers_keep_two_digits_that_count() -> None:
+    found = evaluation()
+    for name in ("hd95_mm", "assd_mm", "volume_error_ml"):
+        found.volumes[name] *= 1e-4
+    for name in ("reference_mm2", "predicted_mm2"):
+        found.slices[name] *= 1e-6
+    lv, _ = found.summary()
+    assert lv["HD95 [mm]"] == "0.00050 (0.00040 to 0.00060; n = 2, 1 undefined)"
+    assert lv["volume error [mL]"] == "-0.00003 (-0.00020 to +0.00006; n = 3)"
+    small, _, absent, _ = found.by_size(bins=2)
+    assert small["true size [mm2]"] == "0.00010 to 0.00012"
+    assert absent["predicted - true [mm2]"] == "+0.00001"
+
+
+def test_groups_without_a_slice_are_left_out() -> None:
+    found = evaluation()
+    sizes = [10.0, 10.0, 10.0, 10.0, 20.0, 20.0]
+    rows = pd.concat([found.slices.iloc[:1]] * 6, ignore_index=True).assign(reference_mm2=sizes)
+    groups = Evaluation(found.volumes, rows, found.constraints).by_size(bins=5)
+    assert sum(int(row["slices"]) for row in groups) == 6
+    assert "0" not in [row["slices"] for row in groups]
+
+
 def test_a_swollen_group_shows_its_median_ratio() -> None:
     (all_of_them, _) = [row for row in evaluation().by_size(bins=1) if row["class"] == "LV"]
     assert all_of_them["predicted / true"] == "0.67"
@@ -146,14 +181,57 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         evaluation(),
         Evaluation(evaluation().volumes, evaluation().slices, pd.DataFrame(), {"cases": "test"}),
     ):
-        for name, text in original.texts().items():
-            (tmp_path / name).write_text(text)
+        write(original, tmp_path)
         read = Evaluation.read(tmp_path)
         pd.testing.assert_frame_equal(read.volumes, original.volumes, check_dtype=False)
         pd.testing.assert_frame_equal(read.slices, original.slices, check_dtype=False)
         assert read.summary() == original.summary()
         assert read.satisfaction() == original.satisfaction()
         assert read.about == original.about
+
+
+def test_names_are_words_whatever_they_look_like(tmp_path: Path) -> None:
+    for one, other in (("NA", "null"), ("1", "02"), ("nan", "a, b")):
+        names = {"LV": one, "Myo": other}
+        original = evaluation()
+        for table in (original.volumes, original.slices):
+            table["class"] = table["class"].map(names)
+            table["case"] = table["patient"] = table["class"]
+        write(original, tmp_path)
+        read = Evaluation.read(tmp_path)
+        for column in ("class", "case", "patient"):
+            assert list(read.volumes[column]) == [one] * 3 + [other]
+        assert read.summary() == original.summary()
+        require_comparable({"read": read, "kept": original})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("volumes.csv", "", "volumes.csv holds no row"),
+        ("slices.csv", "", "slices.csv holds no row"),
+        ("volumes.csv", "case,patient,class,dice\na,p,LV,0.5\n", "volumes.csv has no column hd95_mm, assd_mm"),
+        ("slices.csv", "case,patient,cl", "slices.csv ends within a line"),
+        ("constraints.csv", "case,slice,constraint\na,0,si", "constraints.csv ends within a line"),
+        ("about.json", "[]", "about.json is no JSON object"),
+    ],
+)
+def test_a_torn_file_is_named(tmp_path: Path, name: str, content: str, said: str) -> None:
+    write(evaluation(), tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=said):
+        Evaluation.read(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "column"), [("volumes", "dice"), ("constraints", "known")])
+def test_a_cell_that_is_no_value_is_named_with_its_line(tmp_path: Path, name: str, column: str) -> None:
+    broken = evaluation()
+    table = getattr(broken, name)
+    table[column] = table[column].astype(object)
+    table.loc[1, column] = "much"
+    write(broken, tmp_path)
+    with pytest.raises(ValueError, match=f"{name}.csv, line 3: {column} is 'much'"):
+        Evaluation.read(tmp_path)
 
 
 def test_a_missing_table_is_an_error(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from boundseg.report.page import report
+from boundseg.training.run import Run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -127,6 +128,50 @@ def test_cases_sort_by_dsc_and_by_broken_bounds(browser: Any, runs: list[Path], 
     visit.close()
 
 
+def test_layers_keep_apart_where_colours_are_those_of_the_classes(
+    browser: Any, runs: list[Path], tmp_path: Path
+) -> None:
+    shutil.copytree(Run.open(runs[0]).config.data.folder / "labelsTr", runs[0] / "predictions", dirs_exist_ok=True)
+    visit = Visit(browser, report(runs[:1], tmp_path / "page.html"), f"#case={CASE}&slice=1")
+    visit.shows(CASE, 1)
+    page = visit.page
+    assert page.locator("[data-part=by-class]").is_checked()
+    lines = page.locator("label:has([data-layer]) .line")
+    assert [lines.nth(i).inner_text() for i in range(lines.count())] == ["dashed", "solid"]
+    page.locator("[data-layer='0']").uncheck()
+    visit.names("with reference, individual")
+    seen = {}
+    for key, layer in (("2", "individual"), ("3", "reference")):  # the prediction is the reference
+        page.locator("#viewer [data-part=stage]").focus()
+        page.keyboard.press(key)
+        visit.names(f"with {layer}")
+        seen[layer] = visit.pixels()
+        page.keyboard.press(key)
+        visit.names("with reference, individual")
+    assert seen["reference"] != seen["individual"]
+    page.locator("[data-part=by-class]").uncheck()
+    assert not lines.nth(1).is_visible()
+    visit.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cases": CASE}, "patient4_frame07 is not in this page: boundseg report --cases names others."),
+        ({}, "somebody is no case of this page."),
+    ],
+)
+def test_an_address_of_a_case_that_is_not_there_says_why(
+    browser: Any, runs: list[Path], tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    path = report(runs, tmp_path / "page.html", **options)
+    visit = Visit(browser, path, f"#case={said.split()[0]}")
+    note = visit.page.locator("#viewer [data-part=note]")
+    visit.until(f"document.querySelector('#viewer [data-part=note]').textContent === {said!r}")
+    assert note.is_visible()
+    visit.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_telephone_and_is_swiped(browser: Any, runs: list[Path], tmp_path: Path, scheme: str) -> None:
     size = {"width": 400, "height": 800}
@@ -134,6 +179,9 @@ def test_it_fits_a_telephone_and_is_swiped(browser: Any, runs: list[Path], tmp_p
     page = visit.page
     visit.shows(CASE, 2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    facts = "[...document.querySelectorAll('.wide:has(.facts)')]"
+    assert page.evaluate(f"{facts}.every((one) => one.scrollWidth <= one.clientWidth)")
+    assert "bounds" in page.locator("[data-part=slice-facts]").inner_text()
     # one finger, sideways, by the browser's own protocol
     box = page.locator("#viewer [data-part=stage]").bounding_box()
     page.evaluate("document.getElementById('viewer').scrollIntoView({behavior: 'instant'})")

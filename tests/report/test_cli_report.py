@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 from boundseg.data.dataset import Dataset
 from boundseg.training.run import Run
@@ -61,6 +62,16 @@ def test_a_report_of_one_run_lies_in_it(command_line: CommandLine, runs: list[Pa
     code, out, _ = command_line("report", runs[0])
     assert (code, out) == (0, f"report: {runs[0] / 'report.html'}\n")
     assert (runs[0] / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_place_where_no_page_can_be_is_refused_before_anything_is_drawn(
+    command_line: CommandLine, runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boundseg.report.page.collect", lambda folders: pytest.fail("it was read"))
+    (tmp_path / "file").write_text("")
+    refused(command_line("report", runs[0], "--out", tmp_path), f"--out {tmp_path} is a folder", "report.html")
+    refused(command_line("report", runs[0], "--out", tmp_path / "file" / "page.html"), "file is a file.", "--out")
+    refused(command_line("report", runs[0], "--out", tmp_path / ("x" * 300) / "page.html"), "cannot be written")
 
 
 def test_runs_without_checkpoints_are_refused(command_line: CommandLine, runs: list[Path], tmp_path: Path) -> None:

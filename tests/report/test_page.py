@@ -6,14 +6,17 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from boundseg.errors import InputError
+from boundseg.report import plots
 from boundseg.report.page import bracket, differences, report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -163,6 +166,22 @@ def test_runs_judged_on_other_cases_classes_or_references_are_refused(runs: list
     assert "Evaluate all of them on the same cases of one dataset" in message
 
 
+def test_runs_judged_by_another_convention_are_refused_and_the_page_says_by_which(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    assert "a class that neither side has" in written(runs, tmp_path)[1].text
+    for run in reversed(runs):
+        about = json.loads((run / "evaluation" / "about.json").read_text())
+        (run / "evaluation" / "about.json").write_text(json.dumps(about | {"empty": "one"}))
+        if run == runs[1]:
+            message = refused(runs, tmp_path)
+            assert "both empty is nan in individual and one in partial" in message
+            assert "boundseg evaluate RUN... --empty nan" in message
+    _, page = written(runs, tmp_path)
+    assert "a class that neither side has" not in page.text
+    assert "the DSC counts as 1" in page.text
+
+
 def test_a_run_that_learned_from_the_judged_patients_is_refused(runs: list[Path], tmp_path: Path) -> None:
     path = runs[1] / "environment.json"
     content = json.loads(path.read_text())
@@ -182,9 +201,19 @@ def test_runs_without_checkpoint_or_evaluation_are_all_listed(runs: list[Path], 
     assert "nowhere is no run folder" in message
 
 
-def test_a_torn_evaluation_is_named(runs: list[Path], tmp_path: Path) -> None:
-    (runs[0] / "evaluation" / "about.json").write_text("{")
-    assert f"the evaluation of {runs[0]} cannot be read" in refused(runs[:1], tmp_path)
+@pytest.mark.parametrize("name", ["about.json", "volumes.csv", "slices.csv", "constraints.csv"])
+def test_a_torn_evaluation_is_named(runs: list[Path], tmp_path: Path, name: str) -> None:
+    (runs[0] / "evaluation" / name).write_text("{")
+    message = refused(runs, tmp_path)
+    assert f"the evaluation of {runs[0]} cannot be read" in message
+    assert f"Run: boundseg evaluate {runs[0]}" in message
+
+
+@pytest.mark.parametrize("name", ["environment.json", "metrics.csv"])
+def test_a_torn_file_of_the_run_is_named(runs: list[Path], tmp_path: Path, name: str) -> None:
+    path = runs[0] / name
+    path.write_text(path.read_text()[: -len(path.read_text()) // 3])
+    assert f"{name} of the run cannot be read" in refused(runs, tmp_path)
 
 
 def test_a_folder_is_named_once(runs: list[Path], tmp_path: Path) -> None:
@@ -201,8 +230,45 @@ def test_differences_of_configs_are_by_key_and_count_what_is_missing() -> None:
 
 
 def test_a_bracket_keeps_the_interval_and_what_is_undefined() -> None:
-    assert bracket("0.7 to 0.8; n = 32)") == "0.7 to 0.8"
-    assert bracket("0.7 to 0.8; n = 274, 4 undefined)") == "0.7 to 0.8; 4 undefined"
-    assert bracket("n = 2, 1 undefined)") == "1 undefined"
-    assert bracket("n = 2)") == bracket("") == ""
-    assert bracket("epoch 4)") == "epoch 4"
+    assert bracket("0.75 (0.7 to 0.8; n = 32)") == ("0.75", "0.7 to 0.8")
+    assert bracket("-0.7 (-0.7 to +0.8; n = 274, 4 undefined)") == ("-0.7", "-0.7 to +0.8; 4 undefined")
+    assert bracket("0.5 (n = 2, 1 undefined)") == ("0.5", "1 undefined")
+    assert bracket("+0.5 (-0.1 to +1.1)") == ("+0.5", "-0.1 to +1.1")
+    assert bracket("0.5 (n = 2)") == ("0.5", "")
+    assert bracket("NaN (n = 0)") == ("NaN", "")
+    assert bracket("best (epoch 4)") == ("best", "epoch 4")
+
+
+@pytest.mark.parametrize("name", ["LV (blood)", "size LV (blood) individual (entry 2)", "best (of 4)", "7 (old)", ""])
+def test_a_name_with_brackets_stays_whole(name: str) -> None:
+    assert bracket(name) == (name, "")
+
+
+LONG = "scribbles and nothing else at all, lr 5e-4, seed 0, second try (fold 3 of 5)"
+ODD = ["a$b_$c", "_hidden", "x_$\\frac{$", "心臓 run", LONG]
+
+
+@pytest.mark.filterwarnings("error")
+def test_runs_of_any_name_are_in_every_legend() -> None:
+    figures = [
+        plots.curves({name: [(0, 2.0), (1, 3.0)] for name in ODD}, "DSC", log=True),
+        plots.boxes({name: [0.1, 0.2] for name in ODD}, "DSC"),
+        plots.against_truth({name: [(1.0, 2.0)] for name in ODD}, "mL"),
+    ]
+    for svg in figures:
+        words = unescape(svg)
+        for name in ODD[:4]:
+            assert name in words
+        assert "scribbles an" in words
+        assert "3 of 5)" in words
+        assert "#000000" not in svg, "black would not be seen on a dark page"
+    assert plots.shortened(["a" * 60, "a" * 70], 20) == ["1: aaaaaaaaa…aaaaaaaaa", "2: aaaaaaaaa…aaaaaaaaa"]
+
+
+def test_a_single_bound_has_a_band() -> None:
+    row = pd.DataFrame({"lower": [10.0], "upper": [20.0], "soft": [12.0]})
+    svg = plots.against_bounds(row, "px", links=["#case=a&slice=0"])
+    (band,) = re.findall(r'PolyCollection_1.*? d="(.*?)"', svg, re.DOTALL)
+    across = [float(x) for x in re.findall(r"[ML] (\S+)", band)]
+    assert np.ptp(across) > 100
+    assert 'xlink:href="#case=a&amp;slice=0"' in svg

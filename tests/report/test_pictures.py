@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.image
@@ -9,7 +11,37 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from boundseg.report.panels import panel
 from boundseg.report.pictures import COLOURS, Row, draw_slices
+
+
+def pixels(address: str) -> np.ndarray:
+    return matplotlib.image.imread(BytesIO(b64decode(address.partition(",")[2])))[..., :3]
+
+
+@pytest.mark.parametrize("count", [40, 150, 1400])
+def test_a_panel_is_of_about_one_size_whatever_the_slice_has(count: int) -> None:
+    labels = np.zeros((count, count), np.uint8)
+    labels[: count // 2] = 1
+    picture = pixels(panel(np.zeros((count, count)), labels, {"LV": 1}))
+    assert 150 <= len(picture) <= 360
+    coloured = (np.ptp(picture, axis=2) > 0.1).mean()
+    assert coloured == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_panel_is_as_high_and_wide_as_its_slice_in_mm() -> None:
+    image = np.zeros((40, 80))
+    rows, columns, _ = pixels(panel(image, None, {}, (4.0, 1.0))).shape
+    assert rows == 2 * columns
+    rows, columns, _ = pixels(panel(image, None, {}, (0.0005, 0.0005))).shape
+    assert columns == 2 * rows == 240
+
+
+def test_where_pixels_are_joined_their_mean_is_shown() -> None:
+    image = np.indices((720, 720)).sum(0) % 2  # a chess board
+    picture = pixels(panel(image.astype(float), None, {}))
+    assert picture.shape[:2] == (360, 360)
+    assert np.abs(picture - 0.5).max() < 0.01
 
 
 def drawn(folder: Path, rows: list[Row], **options: int) -> np.ndarray:

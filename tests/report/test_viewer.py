@@ -7,6 +7,7 @@ import re
 import shutil
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -100,6 +101,36 @@ def test_only_the_cases_that_are_asked_for(runs: list[Path], tmp_path: Path) -> 
     with pytest.raises(InputError, match="--megabytes -1 is no size"):
         report(runs, tmp_path / "none.html", megabytes=-1)
     assert not (tmp_path / "none.html").exists()
+
+
+def test_links_lead_to_what_is_there(runs: list[Path], tmp_path: Path) -> None:
+    text = report(runs, tmp_path / "page.html", cases=CASE).read_text(encoding="utf-8")
+    assert {unescape(link).split("&")[0] for link in re.findall('href="(#case=.*?)"', text)} == {f"#case={CASE}"}
+    (index,) = re.findall('id="viewer-index">(.*?)</script>', text)
+    assert "patient4_frame07" in json.loads(index)["not_asked"]
+    assert "Only the cases of <code>boundseg report --cases</code> are here." in text
+    options: dict[str, Any]
+    for options, why in (
+        ({"cases": "patient5"}, "There is no viewer, since patient5 was not judged here."),
+        ({"megabytes": 0.2}, "There is no viewer, since no case has room: the page is limited by --megabytes 0.2."),
+    ):
+        text = report(runs, tmp_path / "page.html", **options).read_text(encoding="utf-8")
+        assert why in text
+        assert 'href="#case=' not in text
+        assert 'id="viewer"' not in text
+    with pytest.raises(InputError, match="'' is no list, patient or case"):
+        report(runs, tmp_path / "none.html", cases="")
+
+
+def test_pictures_count_towards_the_size(runs: list[Path], tmp_path: Path) -> None:
+    whole = report(runs, tmp_path / "page.html", megabytes=0).read_text(encoding="utf-8")
+    bare = re.sub('data:image/png;base64,[^"]*', "", whole)
+    limit = (len(bare.encode()) + 0.5 * (len(whole) - len(bare))) / 1e6
+    page = tmp_path / "page.html"
+    text = report(runs, page, megabytes=limit).read_text(encoding="utf-8")
+    assert page.stat().st_size <= 1e6 * limit
+    assert 0 < text.count('class="strip"') < whole.count('class="strip"')
+    assert "slices have room: the page is limited by --megabytes" in text
 
 
 def test_points_link_to_cases_slices_and_runs(runs: list[Path], tmp_path: Path) -> None:

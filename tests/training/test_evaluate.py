@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from monai.metrics import compute_dice
 
 from boundseg.data.dataset import Dataset
-from boundseg.errors import DatasetError, InputError
+from boundseg.errors import DatasetError, InputError, RunError
 from boundseg.training.evaluate import compare, evaluate
 from boundseg.training.loop import train
 from boundseg.training.predict import predict
@@ -127,6 +128,20 @@ def test_another_datasets_bounds_are_not_asked(own: Run, write_dataset: Any) -> 
     assert found.constraints.empty
     assert found.satisfaction() == []
     assert set(found.volumes["case"]) == {"patient5_frame01", "patient5_frame07"}
+
+
+def test_a_dataset_with_other_classes_or_channels_is_refused(own: Run, write_dataset: Any) -> None:
+    folder = write_dataset("elsewhere", channels=2)
+    description = json.loads((folder / "dataset.json").read_text())
+    description["labels"] = {"background": 0, "Myo": 1, "LV": 2, "RV": 3, "ignore": 4}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(RunError) as caught:
+        evaluate(own, "test", dataset=Dataset.open(folder))
+    classes, channels = (problem.what for problem in caught.value.problems)
+    assert "trained on the classes background 0, LV 1, Myo 2, and" in classes
+    assert classes.endswith("has background 0, Myo 1, LV 2, RV 3.")
+    assert channels.endswith("has MR0, MR1.")
+    assert not (own.folder / "evaluation").exists()
 
 
 def test_a_volume_bound_is_one_row_a_case(tiny_dataset: Path, tmp_path: Path) -> None:

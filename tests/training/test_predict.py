@@ -85,6 +85,18 @@ def test_probabilities_are_of_all_classes_and_the_label_map_their_largest(
     assert len(content(out)) == 6
 
 
+def test_a_class_with_a_slash_has_its_probability_in_a_file(trained: Run, scans: Path, tmp_path: Path) -> None:
+    run, out = Run.open(shutil.copytree(trained.folder, tmp_path / "run")), tmp_path / "out"
+    environment = run.folder / "environment.json"
+    environment.write_text(environment.read_text().replace('"LV"', '"GTV/CTV"'))
+    predict(Run.open(run.folder), [scans], out, probabilities=True)
+    assert {path.name for path in out.iterdir()} >= {f"{case}_probability_GTV_CTV.nii.gz" for case in CASES}
+    environment.write_text(environment.read_text().replace('"Myo"', '"GTV_CTV"'))
+    with pytest.raises(VolumeError, match="the probabilities of GTV/CTV, GTV_CTV would share a file"):
+        predict(Run.open(run.folder), [scans], tmp_path / "other", probabilities=True)
+    assert not (tmp_path / "other").exists()
+
+
 def test_where_slices_are_stacked_in_the_file_makes_no_difference(write_dataset: Any, tmp_path: Path) -> None:
     """Two datasets with the same voxels, slices along the last and along the first axis."""
     written = []

@@ -29,6 +29,9 @@ ROW = {
 def test_a_summary_holds_terms_kept_bounds_and_dice() -> None:
     assert progress.summary(ROW) == "CE 0.5000  penalty 1.7500  bounds kept 75%  DSC 0.8000"
     assert progress.summary({"cross_entropy": 0.5, "satisfied: a": float("nan")}) == "CE 0.5000"
+    nowhere = {"penalty: a": float("nan"), "satisfied: a": float("nan")}
+    assert progress.summary(ROW | nowhere) == "CE 0.5000  penalty 0.5000  bounds kept 100%  DSC 0.8000"
+    assert progress.summary({"cross_entropy": 0.5} | nowhere) == "CE 0.5000  no bound known"
 
 
 def console(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> io.StringIO:

@@ -86,6 +86,12 @@ def test_a_row_that_is_written_again_replaces_what_came_after(tmp_path: Path) ->
     assert run.metrics() == [{"epoch": 0, "objective": 1}, {"epoch": 1, "objective": 0.33333333}]
 
 
+def test_a_column_is_read_as_it_was_named(tmp_path: Path) -> None:
+    row = {"epoch": 0.0, 'validation dice: LV, "blood"': 0.5, "validation dice: NA": 0.25}
+    Run(tmp_path).log_epoch(row)
+    assert Run(tmp_path).metrics() == [row]
+
+
 def test_rows_with_other_columns_keep_theirs(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.log_epoch({"epoch": 0.0, "objective": 1.0, "gone": 4.0})

@@ -11,19 +11,26 @@ KEY = ["case", "class"]
 
 
 def require_comparable(evaluations: Mapping[str, Evaluation]) -> None:
-    """Raises where evaluations are of other cases, classes or references than the first one; all are listed.
+    """Raises where evaluations are of other cases, classes or references than the first one, or by another convention.
 
     Raises:
-        DatasetError: See above.
+        DatasetError: See above; all of them are listed.
     """
     (first_name, first), *others = evaluations.items()
     ours = first.volumes.set_index(KEY)["reference_px"]
     problems = []
     for name, evaluation in others:
         theirs = evaluation.volumes.set_index(KEY)["reference_px"]
-        if fact := _difference(ours.to_dict(), theirs.to_dict()):
+        remedy = "Evaluate all of them on the same cases of one dataset: boundseg evaluate RUN... --cases test."
+        fact = _difference(ours.to_dict(), theirs.to_dict())
+        if not fact and first.empty != evaluation.empty:
+            remedy = f"Evaluate all of them alike: boundseg evaluate RUN... --empty {first.empty}."
+            fact = (
+                "their DSC where reference and prediction are both empty "
+                f"is {first.empty} in {first_name} and {evaluation.empty} in {name}"
+            )
+        if fact:
             where = f"{first_name} ({_said(first)}) and {name} ({_said(evaluation)})"
-            remedy = "Evaluate all of them on the same cases of one dataset: boundseg evaluate RUN... --cases test."
             problems.append(Problem(f"{first_name} and {name} cannot be compared: {fact}.", where, remedy))
     if problems:
         raise DatasetError.of(problems)

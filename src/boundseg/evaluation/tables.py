@@ -17,7 +17,16 @@ import pandas as pd
 from boundseg.evaluation.statistics import Mean, compare, mean
 
 TABLES = ("volumes", "slices", "constraints")
+NAMES = ("case", "patient", "class", "constraint", "source")  # columns of words, whatever they look like: NA, 1
+SAID = ("known", "soft_kept", "hard_kept")  # True or False
+OF_VOLUMES = "case patient class dice hd95_mm assd_mm sensitivity precision reference_px predicted_px"
+COLUMNS = {
+    "volumes": f"{OF_VOLUMES} reference_ml predicted_ml volume_error_ml relative_volume_error",
+    "slices": "case patient class slice dice hd95_mm reference_px predicted_px reference_mm2 predicted_mm2",
+    "constraints": "case slice constraint known lower upper soft hard soft_kept hard_kept",
+}
 SIZE_BINS = 4
+MOST_DIGITS = 6  # behind the point; smaller numbers are written with a power of ten
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,11 @@ class Evaluation:
     constraints: pd.DataFrame
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def empty(self) -> str:
+        """The DSC where reference and prediction are both empty: ``nan``, or ``one`` as in the paper."""
+        return str(self.about.get("empty", "nan"))
+
     def texts(self) -> dict[str, str]:
         """File names and contents of what is kept of an evaluation: three tables and ``about.json``."""
         texts = {f"{name}.csv": getattr(self, name).to_csv(index=False, float_format="%.6g") for name in TABLES}
@@ -44,13 +58,14 @@ class Evaluation:
     @classmethod
     def read(cls, folder: Path) -> Evaluation:
         """Reads what :meth:`texts` gave; raises FileNotFoundError or ValueError where it is not there or torn."""
-
-        def table(name: str) -> pd.DataFrame:
-            text = (folder / f"{name}.csv").read_text(encoding="utf-8")
-            return pd.read_csv(StringIO(text), dtype={"case": str, "patient": str}) if text.strip() else pd.DataFrame()
-
+        volumes, slices, constraints = (_table(folder / f"{name}.csv", COLUMNS[name].split()) for name in TABLES)
+        for name, table in (("volumes", volumes), ("slices", slices)):
+            if table.empty:
+                raise ValueError(f"{name}.csv holds no row.")
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        return cls(table("volumes"), table("slices"), table("constraints"), about)
+        if not isinstance(about, dict):
+            raise ValueError("about.json is no JSON object.")
+        return cls(volumes, slices, constraints, about)
 
     def summary(self) -> list[dict[str, str]]:
         """One row per class: means over the cases in which a measure is defined, intervals over patients."""
@@ -120,12 +135,15 @@ class Evaluation:
             there = slices[slices["reference_px"] > 0]
             sizes = there["reference_mm2"]
             edges = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))).tolist() if len(there) else []
+            largest = slices[["reference_mm2", "predicted_mm2"]].to_numpy(float).max(initial=0)
             for low, high in list(pairwise(edges)) or [(edge, edge) for edge in edges]:
                 inside = sizes.between(low, high, inclusive="both" if high == edges[-1] else "left")
-                rows.append(_size_row(str(name), f"{low:.0f} to {high:.0f}", there[inside]))
+                if inside.any():  # between two sizes of many slices each there may be none
+                    size = f"{in_digits(low, 0, largest)} to {in_digits(high, 0, largest)}"
+                    rows.append(_size_row(str(name), size, there[inside], largest))
             absent = slices[slices["reference_px"] == 0]
             if len(absent):
-                rows.append(_size_row(str(name), "absent", absent))
+                rows.append(_size_row(str(name), "absent", absent, largest))
         return rows
 
 
@@ -167,14 +185,30 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def formatted(found: Mean, digits: int, signed: bool = False) -> str:
-    """``0.843 (0.812 to 0.869; n = 32, 1 undefined)``: mean, interval over patients, rows."""
+def formatted(found: Mean, digits: int, signed: bool = False, physical: bool = False) -> str:
+    """``0.843 (0.812 to 0.869; n = 32, 1 undefined)``: mean, interval over patients, rows.
+
+    Args:
+        found: The mean.
+        digits: Behind the point.
+        signed: Whether a plus is written.
+        physical: Of mm or mL, which are small under a microscope: as many digits as it takes to show two that count.
+    """
     if not found.count:
         return "NaN (n = 0)"
-    sign = "+" if signed else ""
-    interval = "" if math.isnan(found.low) else f"{found.low:{sign}.{digits}f} to {found.high:{sign}.{digits}f}; "
+    ends = [] if math.isnan(found.low) else [found.low, found.high]
+    largest = max(abs(value) for value in (found.value, *ends)) if physical else 1.0
+    value, *shown = (in_digits(value, digits, largest, "+" if signed else "") for value in (found.value, *ends))
+    interval = f"{' to '.join(shown)}; " if shown else ""
     undefined = f", {found.undefined} undefined" if found.undefined else ""
-    return f"{found.value:{sign}.{digits}f} ({interval}n = {found.count}{undefined})"
+    return f"{value} ({interval}n = {found.count}{undefined})"
+
+
+def in_digits(value: float, digits: int, largest: float, sign: str = "") -> str:
+    """A value with ``digits`` behind the point, or with as many as show two that count of the largest beside it."""
+    if 0 < largest < 10**-digits:
+        digits = 1 - math.floor(math.log10(largest))
+    return f"{value:{sign}.{digits}f}" if digits <= MOST_DIGITS else f"{value:{sign}.2g}"
 
 
 def _mean(
@@ -184,11 +218,13 @@ def _mean(
     signed: bool = False,
     of: Callable[[pd.Series], pd.Series] = lambda values: values,
 ) -> str:
-    return formatted(mean(of(rows[measure]), rows["patient"]), digits, signed)
+    found = mean(of(rows[measure]), rows["patient"])
+    return formatted(found, digits, signed, physical=measure.endswith(("_mm", "_ml")))
 
 
-def _size_row(name: str, size: str, slices: pd.DataFrame) -> dict[str, str]:
+def _size_row(name: str, size: str, slices: pd.DataFrame, largest: float) -> dict[str, str]:
     absent = size == "absent"
+    error = (slices["predicted_mm2"] - slices["reference_mm2"]).mean()
     ratio = slices["predicted_mm2"] / slices["reference_mm2"].where(slices["reference_mm2"] > 0)
     return {
         "class": name,
@@ -196,10 +232,36 @@ def _size_row(name: str, size: str, slices: pd.DataFrame) -> dict[str, str]:
         "slices": str(len(slices)),
         "DSC": "" if absent else _mean(slices, "dice", 3),
         "predicted / true": "" if absent else f"{ratio.median():.2f}",
-        "predicted - true [mm2]": f"{(slices['predicted_mm2'] - slices['reference_mm2']).mean():+.0f}",
+        "predicted - true [mm2]": in_digits(error, 0, largest, "+"),
         "nothing predicted": _share(slices["predicted_px"] == 0),
         "HD95 [mm]": "" if absent else _mean(slices, "hd95_mm", 1),
     }
+
+
+def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table as it was written; an empty file is an empty one."""
+    text = path.read_text(encoding="utf-8")
+    if not text.strip():
+        return pd.DataFrame()
+    if not text.endswith("\n"):
+        raise ValueError(f"{path.name} ends within a line.")
+    words = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
+    missing = [name for name in columns if name not in words]
+    if missing:
+        raise ValueError(f"{path.name} has no column {', '.join(missing)}.")
+    return pd.DataFrame({name: _column(path, words[name]) for name in words})
+
+
+def _column(path: Path, words: pd.Series) -> pd.Series:
+    if words.name in NAMES:
+        return words
+    said = words.name in SAID
+    found = words.map({"True": True, "False": False}) if said else pd.to_numeric(words, errors="coerce")
+    undefined = words.str.lower().isin(("", "nan"))
+    wrong = words[found.isna() if said else found.isna() & ~undefined]
+    if len(wrong):
+        raise ValueError(f"{path.name}, line {wrong.index[0] + 2}: {words.name} is {wrong.iloc[0]!r}.")
+    return found.astype(bool) if said else found
 
 
 def _p(value: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from boundseg.errors import InputError, Problem, RunError
 from boundseg.evaluation.comparable import require_comparable
 from boundseg.evaluation.tables import Evaluation
+from boundseg.training.describe import require_readable
 from boundseg.training.run import Run, named_apart
 
 
@@ -35,8 +36,9 @@ def collect(folders: Sequence[Path]) -> list[Judged]:
     """Reads runs and their evaluations.
 
     Raises:
-        InputError: Folders that are no run, have no checkpoint or no evaluation (all of them are listed), runs that
-            were judged on other cases or references, or one that learned from patients on whom another is judged.
+        InputError: Folders that are no run, have no checkpoint or no evaluation, or files that are damaged (all of them
+            are listed), runs that were judged on other cases or references or by other conventions, or one that
+            learned from patients on whom another is judged.
     """
     judged: list[Judged] = []
     problems: list[Problem] = []
@@ -54,12 +56,13 @@ def collect(folders: Sequence[Path]) -> list[Judged]:
 
 def _open(name: str, folder: Path) -> Judged:
     run = Run.open(folder)
+    require_readable(run)
     if not run.has_checkpoint:
         raise RunError(f"{folder} has no checkpoint.", remedy="Train it, go on with --resume, or leave it out.")
     where = folder / "evaluation"
     try:
         evaluation = Evaluation.read(where)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
             f"{folder} has not been evaluated: {Path(str(error.filename)).name} is not there.",
             str(where),

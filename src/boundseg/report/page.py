@@ -6,9 +6,10 @@ import math
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,20 @@ import numpy as np
 from boundseg import __version__
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
-from boundseg.errors import DatasetError, InputError
+from boundseg.errors import InputError, RunError
 from boundseg.evaluation.tables import paired_tests
 from boundseg.report import plots
 from boundseg.report.collect import Judged, collect
 from boundseg.report.pictures import colour_of
 from boundseg.report.slices import Strip, judged_slices, taught_slices
-from boundseg.report.viewer import Viewer, address, build, case_columns, case_rows
+from boundseg.report.viewer import address, build, case_columns, case_rows
+from boundseg.training.predict import require_folder
+from boundseg.training.state.writing import writing
 
 MEGABYTES = 15.0  # of a page, unless told otherwise; base64 included
 SCRIPTS = ("decode", "draw", "facts", "sort", "theme", "points", "gestures", "start")
 VIEWER_FRAME = 50_000  # bytes, about: of the viewer without its cases
+STRIP_FRAME = 400  # bytes, about: of a picture without what it shows
 LAST_EPOCHS = 50  # over which the paper looks at how steady a method is; fewer where a run is short
 Rows = list[dict[str, str]]
 
@@ -65,11 +69,13 @@ def report(
         path: The HTML file, replaced if it exists.
         told: Told what is being drawn.
         megabytes: Of the whole page: what the viewer's slices may take is this less all the rest. Cases for which
-            there is no room are left out of the viewer, and the page says so; 0 leaves the viewer out.
+            there is no room are left out of the viewer, and pictures of slices where even they have none; the page
+            says so. Tables and plots are always there. 0 leaves the viewer out, and nothing else.
         cases: A list, patient or case of the dataset: only these are in the viewer. Tables and plots are of all.
 
     Raises:
-        InputError: See :func:`boundseg.report.collect.collect`; ``megabytes`` is negative, or ``cases`` unknown.
+        InputError: See :func:`boundseg.report.collect.collect`; ``megabytes`` is negative, ``cases`` unknown, or
+            ``path`` no place for a file.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -77,7 +83,10 @@ def report(
     if not 0 <= megabytes < math.inf:
         raise InputError(f"--megabytes {megabytes:g} is no size.", remedy="Give 0 (no viewer) or more.")
 
+    _require_page(path)
     judged = collect(folders)
+    dataset, note = _opened(judged)
+    only = dataset.cases_of(cases) if dataset and cases is not None else None
     environment = Environment(
         loader=PackageLoader("boundseg.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -87,9 +96,10 @@ def report(
         "in_script": lambda text: Markup(text.replace("<", "\\u003c")),  # a name cannot end the element
     }
     told("slices")
-    strips, taught, note = _pictures(judged)
+    strips, taught, note = _pictures(judged, dataset) if dataset else ([], [], note)
     told("figures")
-    linked = megabytes > 0 and not note
+    judged_cases = [str(case) for case in judged[0].evaluation.volumes["case"].unique()]
+    shown: Collection[str] = judged_cases if megabytes and dataset and not note else ()
     about = judged[0].evaluation.about
     classes = [str(name) for name in judged[0].evaluation.volumes["class"].unique()]
     parts: dict[str, Any] = {
@@ -97,17 +107,13 @@ def report(
         "cases": about.get("cases", ""),
         "dataset": Path(str(about.get("dataset", ""))).name,
         "counts": _counts(judged),
+        "empty": judged[0].evaluation.empty,
         "results": [(name, results(judged, name)) for name in classes],
         "tests": paired_tests({one.name: one.evaluation for one in judged}) if len(judged) > 1 else [],
         "kept": [row for one in judged for row in _kept(one)],
         "steadiness": steadiness(judged),
         "curves": _curves(judged),
-        "boxes": [figure for name in classes for figure in _spread(judged, name, linked)],
-        "against": _against(judged, linked),
         "by_size": [{"run": one.name} | row for one in judged for row in one.evaluation.by_size()],
-        "strips": strips,
-        "taught": taught,
-        "pictures_note": note,
         "colours": {name: colour_of(value) for name, value in judged[0].run.labels.items() if value},
         "differences": differences({one.name: one.run.config.model_dump(mode="json", by_alias=True) for one in judged}),
         "again": [_again(one) for one in judged],
@@ -119,12 +125,24 @@ def report(
         "script": _script(),
     }
     template = environment.get_template("report.html")
-    page = template.render(parts, viewer=None, shown=())
-    if linked:
-        room = 1e6 * megabytes - len(page.encode()) - VIEWER_FRAME
-        viewer = _viewer(judged, room, cases, told)
-        page = template.render(parts, viewer=viewer, shown=viewer.cases)
-    atomic.write_text(path, page)
+    parts |= {"viewer": None, "viewer_note": "", "pictures_note": note} | _linked(judged, classes, shown)
+    limit = 1e6 * megabytes if megabytes else math.inf
+    room = limit - len(template.render(parts, strips=[], taught=[]).encode())
+    fitting = _fitting([*strips, *taught], room)
+    parts |= {"strips": [one for one in strips if one in fitting], "taught": [one for one in taught if one in fitting]}
+    if len(fitting) < len(strips) + len(taught):
+        parts["pictures_note"] = f"{len(fitting)} of {len(strips) + len(taught)} slices have room: {_limit(megabytes)}."
+    if shown and dataset:
+        viewer = build(judged, dataset, limit - len(template.render(parts).encode()) - VIEWER_FRAME, only, told)
+        if viewer.cases:
+            parts["viewer"] = viewer
+        else:
+            why = f"no case has room: {_limit(megabytes)}" if viewer.left_out else f"{cases} was not judged here"
+            parts["viewer_note"] = f"There is no viewer, since {why}."
+        missing = not viewer.cases.keys() >= set(shown)
+        parts |= _linked(judged, classes, viewer.cases) if missing else {"shown": viewer.cases}
+    with writing("the page", path.parent, "Choose another --out."):
+        atomic.write_text(path, template.render(parts))
     return path
 
 
@@ -141,9 +159,17 @@ def results(judged: Sequence[Judged], class_name: str) -> Rows:
     return [{key: row.get(key, "") for key in keys} for row in rows]
 
 
-def bracket(text: str) -> str:
-    """What stands in brackets behind a mean, without the number of rows: the page says that once."""
-    return re.sub(r"(; )?n = \d+(, )?", lambda found: "; " if found[1] and found[2] else "", text.removesuffix(")"))
+def bracket(text: str) -> tuple[str, str]:
+    """A mean, and what stands in brackets behind it without the number of rows, which the page says once.
+
+    What is no mean stays whole: a name may hold brackets, too.
+    """
+    if weights := re.fullmatch(r"(best|last) \((epoch \d+)\)", text):
+        return weights[1], weights[2]
+    found = re.fullmatch(r"(\S+) \((.+ to [^;]+)?(?:; )?(?:n = \d+)?(?:, )?(\d+ undefined)?\)", text)
+    if not found or not re.fullmatch(r"[+-]?(\d.*|nan)", found[1], re.IGNORECASE):
+        return text, ""
+    return found[1], "; ".join(part for part in (found[2], found[3]) if part)
 
 
 def steadiness(judged: Sequence[Judged]) -> Rows:
@@ -224,11 +250,6 @@ def _curves(judged: Sequence[Judged]) -> list[Figure]:
     ]
 
 
-def _viewer(judged: Sequence[Judged], room: float, cases: str | None, told: Callable[[str], None]) -> Viewer:
-    dataset = Dataset.open(str(judged[0].evaluation.about["dataset"]))
-    return build(judged, dataset, room, dataset.cases_of(cases) if cases else None, told)
-
-
 def _script() -> Any:
     from markupsafe import Markup
 
@@ -241,18 +262,17 @@ def _template(name: str) -> str:
     return resources.files("boundseg.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _spread(judged: Sequence[Judged], class_name: str, linked: bool) -> list[Figure]:
+def _spread(judged: Sequence[Judged], class_name: str, shown: Collection[str]) -> list[Figure]:
     dice, sizes, links = {}, {}, {}
     for one in judged:
         volumes = one.evaluation.volumes
         volumes = volumes[volumes["class"] == class_name]
         dice[one.name] = volumes["dice"].tolist()
         sizes[one.name] = list(zip(volumes["reference_ml"], volumes["predicted_ml"], strict=True))
-        links[one.name] = [address(case, run=one.name) for case in volumes["case"]]
-    given = links if linked else None
+        links[one.name] = [address(case, run=one.name) if case in shown else None for case in volumes["case"]]
     return [
-        Figure(f"DSC of volumes, {class_name}", plots.boxes(dice, "DSC", given)),
-        Figure(f"Volumes, {class_name}", plots.against_truth(sizes, "mL", given)),
+        Figure(f"DSC of volumes, {class_name}", plots.boxes(dice, "DSC", links)),
+        Figure(f"Volumes, {class_name}", plots.against_truth(sizes, "mL", links)),
     ]
 
 
@@ -264,7 +284,7 @@ def _kept(one: Judged) -> list[dict[str, str]]:
     return [{"run": one.name} | row | source for row, source in zip(one.evaluation.satisfaction(), told, strict=True)]
 
 
-def _against(judged: Sequence[Judged], linked: bool) -> list[Figure]:
+def _against(judged: Sequence[Judged], shown: Collection[str]) -> list[Figure]:
     figures = []
     for i, one in enumerate(judged):
         rows = one.evaluation.constraints
@@ -273,19 +293,59 @@ def _against(judged: Sequence[Judged], linked: bool) -> list[Figure]:
         for name, of_constraint in rows[rows["known"]].groupby("constraint", sort=False):
             unit = str(name).rpartition(" in ")[2]
             places = zip(of_constraint["case"], of_constraint["slice"], strict=True)
-            links = [address(case, None if math.isnan(index) else int(index), one.name) for case, index in places]
-            figure = plots.against_bounds(of_constraint, unit, i, links if linked else None)
+            links = [
+                address(case, None if math.isnan(index) else int(index), one.name) if case in shown else None
+                for case, index in places
+            ]
+            figure = plots.against_bounds(of_constraint, unit, i, links)
             figures.append(Figure(f"{one.name}: {name}", figure))
     return figures
 
 
-def _pictures(judged: Sequence[Judged]) -> tuple[list[Strip], list[Strip], str]:
-    folder = str(judged[0].evaluation.about.get("dataset", ""))
+def _linked(judged: Sequence[Judged], classes: Sequence[str], shown: Collection[str]) -> dict[str, Any]:
+    """What has links into the viewer, to the cases that it shows."""
+    return {
+        "shown": shown,
+        "boxes": [figure for name in classes for figure in _spread(judged, name, shown)],
+        "against": _against(judged, shown),
+    }
+
+
+def _require_page(path: Path) -> None:
+    require_folder(path.parent)
+    with writing(f"--out {path}", path.parent, "Choose another --out."):
+        is_folder = path.is_dir()
+    if is_folder:
+        raise RunError(f"--out {path} is a folder, and the page is a file.", remedy=f"Name it: {path / 'report.html'}.")
+
+
+def _opened(judged: Sequence[Judged]) -> tuple[Dataset | None, str]:
+    """The dataset, or why there is none."""
     try:
-        dataset = Dataset.open(folder)
+        return Dataset.open(str(judged[0].evaluation.about.get("dataset", ""))), ""
+    except InputError as error:
+        return None, _unreadable(error)
+
+
+def _pictures(judged: Sequence[Judged], dataset: Dataset) -> tuple[list[Strip], list[Strip], str]:
+    try:
         return judged_slices(judged, dataset), taught_slices(judged, dataset), ""
-    except (DatasetError, InputError) as error:
-        return [], [], f"No slices are shown, since the dataset cannot be read: {error.problems[0].what}"
+    except InputError as error:
+        return [], [], _unreadable(error)
+
+
+def _unreadable(error: InputError) -> str:
+    return f"No slices are shown, since the dataset cannot be read: {error.problems[0].what}"
+
+
+def _fitting(strips: Sequence[Strip], room: float) -> list[Strip]:
+    """As many strips as there is room for, in their order."""
+    ends = accumulate(strip.size_bytes + STRIP_FRAME * len(strip.panels) for strip in strips)
+    return [strip for strip, end in zip(strips, ends, strict=True) if end <= room]
+
+
+def _limit(megabytes: float) -> str:
+    return f"the page is limited by --megabytes {megabytes:g}"
 
 
 def _again(one: Judged) -> Again:

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Integer
 
 from boundseg.report.pictures import colour_of
 
-SIDE_PX = 220  # of the written picture
+SIDE_PX = 220  # of the written picture, about
+MOST_PX = 360  # a larger part of a slice is scaled down: pictures of microscopes have thousands of pixels
 LEAST = 64  # pixels of the slice that are shown at least
 MARGIN = 0.4  # around what is shown, as a share of its extent
 
@@ -29,24 +30,29 @@ def window(masks: Bool[np.ndarray, "H W"]) -> tuple[slice, slice]:
 
 
 def panel(
-    image: Float[np.ndarray, "H W"], labels: Integer[np.ndarray, "H W"] | None, classes: Mapping[str, int]
+    image: Float[np.ndarray, "H W"],
+    labels: Integer[np.ndarray, "H W"] | None,
+    classes: Mapping[str, int],
+    spacing_mm: tuple[float, float] = (1.0, 1.0),
 ) -> str:
-    """A PNG as a data address.
+    """A PNG as a data address, as high and wide as the slice is in mm.
 
     Args:
         image: Intensities; the 1st and the 99.5th percentile become black and white.
         labels: What is drawn over it; other values than those of ``classes`` stay plain. None draws nothing.
         classes: Names and values.
+        spacing_mm: Of rows and columns.
     """
     from PIL import Image
 
-    scale = max(1, round(SIDE_PX / max(image.shape)))
+    size = _size(image.shape, spacing_mm)
     low, high = np.percentile(image, (1, 99.5))
-    grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
-    picture = np.repeat(_enlarged(grey, scale)[..., None], 3, axis=2)
+    grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    # a box is the mean where pixels are joined, and the pixel itself where it is enlarged
+    scaled = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
+    picture = np.repeat(scaled[..., None], 3, axis=2)
     for value in classes.values() if labels is not None else ():
-        assert labels is not None
-        mask = _enlarged(labels == value, scale)
+        mask = np.asarray(Image.fromarray(np.asarray(labels == value)).resize(size, Image.Resampling.NEAREST))
         colour = np.array([int(colour_of(value)[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         picture[mask] = 0.6 * picture[mask] + 0.4 * colour
         picture[mask & ~_inside(mask)] = colour
@@ -55,8 +61,13 @@ def panel(
     return "data:image/png;base64," + b64encode(written.getvalue()).decode()
 
 
-def _enlarged(array: np.ndarray, scale: int) -> np.ndarray:
-    return array.repeat(scale, axis=0).repeat(scale, axis=1)
+def _size(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> tuple[int, int]:
+    """Columns and rows of the picture: the smaller side of a pixel is enlarged by a whole number."""
+    extents = [count * side / min(spacing_mm) for count, side in zip(shape, spacing_mm, strict=True)]
+    longest = max(extents)
+    scale = max(1, round(SIDE_PX / longest)) if longest <= MOST_PX else MOST_PX / longest
+    rows, columns = (max(1, round(extent * scale)) for extent in extents)
+    return columns, rows
 
 
 def _inside(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:

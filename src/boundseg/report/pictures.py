@@ -11,8 +11,12 @@ from jaxtyping import Float, Integer
 
 from boundseg.data.atomic import replacing
 
-# distinguishable without red-green vision, and on grey (Okabe and Ito's palette)
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
+# distinguishable without red-green vision, and on grey: Okabe and Ito's palette; then those that are farthest from all
+# before them (CIELAB, not near black, grey or white)
+COLOURS = (
+    *("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00"),
+    *("#6600FF", "#00FF00", "#FF00CC", "#FF0066", "#0066FF", "#666600", "#00FF99", "#339900"),
+)
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,16 @@ def draw_slices(rows: Sequence[Row], classes: Mapping[str, int], path: Path, ign
             if j:
                 _draw_labels(ax, row.labels[column], classes, ignore)
             if i == 0:
-                ax.set_title(column, fontsize=8)
-        axes[i, 0].set_ylabel(row.title, fontsize=6)
-    handles = [Line2D([], [], color=colour_of(value), label=name) for name, value in classes.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False)
+                ax.set_title(column, fontsize=8, parse_math=False)
+        axes[i, 0].set_ylabel(row.title, fontsize=6, parse_math=False)
+    handles = [Line2D([], [], color=colour_of(value)) for value in classes.values()]
+    names = ["name"] * len(handles)  # matplotlib leaves out what begins with an underscore
+    legend = figure.legend(
+        handles, names, loc="outside lower center", ncols=min(len(handles), 8), fontsize=7, frameon=False
+    )
+    for text, name in zip(legend.get_texts(), classes, strict=True):
+        text.set_text(name)
+        text.set_parse_math(False)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 

@@ -34,6 +34,11 @@ class Strip:
     index: int
     panels: list[Panel]
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its pictures in the page."""
+        return sum(len(panel.picture) for panel in self.panels)
+
 
 def chosen(judged: Sequence[Judged]) -> list[tuple[str, str, int]]:
     """The best, the median and the worst slice by the runs' mean DSC, and the one they disagree on most.
@@ -73,7 +78,7 @@ def judged_slices(judged: Sequence[Judged], dataset: Dataset) -> list[Strip]:
             except InputError:
                 continue  # predictions may have been cleared away; the tables do not need them
             maps[f"{one.name}, DSC {_dice(one, case, index)}"] = prediction
-        strips.append(Strip(f"{word}: {case}, slice {index}", case, index, _panels(grey, maps, dataset)))
+        strips.append(Strip(f"{word}: {case}, slice {index}", case, index, _panels(grey, maps, dataset, volume)))
     return strips
 
 
@@ -87,7 +92,7 @@ def taught_slices(judged: Sequence[Judged], dataset: Dataset) -> list[Strip]:
         maps = dict(weak_labels(judged, dataset, case, volume, index))
         if dataset.label_path(case).is_file():
             maps["full mask"] = _slice(dataset, dataset.read_labels(case, "full", volume), index)
-        strips.append(Strip(f"{case}, slice {index}", case, index, _panels(slices[index], maps, dataset)))
+        strips.append(Strip(f"{case}, slice {index}", case, index, _panels(slices[index], maps, dataset, volume)))
     return strips
 
 
@@ -117,14 +122,14 @@ def weak_sets(judged: Sequence[Judged], dataset: Dataset) -> list[str]:
     return [name for name in dict.fromkeys(asked) if name in dataset.label_sets]
 
 
-def _panels(grey: np.ndarray, maps: Mapping[str, np.ndarray], dataset: Dataset) -> list[Panel]:
+def _panels(grey: np.ndarray, maps: Mapping[str, np.ndarray], dataset: Dataset, volume: Volume) -> list[Panel]:
     values = list(dataset.classes.values())
     marked = (
         np.any([np.isin(labels, values) for labels in maps.values()], axis=0) if maps else np.zeros_like(grey, bool)
     )
-    part = window(marked)
-    panels = [Panel("image", panel(grey[part], None, dataset.classes))]
-    return panels + [Panel(name, panel(grey[part], labels[part], dataset.classes)) for name, labels in maps.items()]
+    part, spacing_mm = window(marked), dataset.slice_spacing_mm(volume)[:2]
+    drawn: dict[str, np.ndarray | None] = {"image": None, **{name: labels[part] for name, labels in maps.items()}}
+    return [Panel(name, panel(grey[part], labels, dataset.classes, spacing_mm)) for name, labels in drawn.items()]
 
 
 def _slice(dataset: Dataset, labels: np.ndarray, index: int) -> np.ndarray:

@@ -25,6 +25,9 @@ from boundseg.report.slices import chosen, taught_cases, weak_sets
 # Okabe and Ito's yellow, and white, which no run has; lines are drawn with a dark seam, so that they show on any grey
 WEAK_COLOURS = ("#F0E442", "#ffb3e6", "#b3ffd9")
 REFERENCE_COLOUR = "#ffffff"
+# of outlines, so that layers keep apart where colours are those of the classes; lengths in pixels of the canvas
+DASHES = {"solid": [], "dashed": [18, 14], "dotted": [4, 10], "dash-dotted": [22, 10, 4, 10], "long-dashed": [40, 16]}
+RUN_LINES = ("solid", "dotted", "dash-dotted", "long-dashed")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Viewer:
     Attributes:
         index: Classes, layers, constraints and the names of the cases, as the script reads them.
         cases: For each case that is shown a JSON text: its slices, layers, measures and bounds.
-        left_out: Judged cases for which there was no room.
+        left_out: Cases for which there was no room.
     """
 
     index: dict[str, Any]
@@ -93,6 +96,7 @@ def build(
         "constraints": _constraints(judged),
         "cases": [{"name": case, "taught": case not in scores.index} for case in dict.fromkeys(shown)],
         "left_out": left_out,
+        "not_asked": [case for case in dict.fromkeys(map(str, order)) if case not in wanted],
     }
     return Viewer(index, {case: packed[case] for case in dict.fromkeys(shown)}, left_out)
 
@@ -103,13 +107,17 @@ def _scores(judged: Sequence[Judged]) -> pd.Series:
     return volumes.groupby("case", sort=False)["dice"].mean()
 
 
-def _layers(judged: Sequence[Judged], dataset: Dataset) -> list[dict[str, str]]:
+def _layers(judged: Sequence[Judged], dataset: Dataset) -> list[dict[str, Any]]:
     weak = [
-        {"kind": "weak", "name": f"weak labels: {name}", "colour": WEAK_COLOURS[i % len(WEAK_COLOURS)]}
+        _layer("weak", f"weak labels: {name}", WEAK_COLOURS[i % len(WEAK_COLOURS)], "solid")
         for i, name in enumerate(weak_sets(judged, dataset))
     ]
-    runs = [{"kind": "run", "name": one.name, "colour": plots.colour(i)} for i, one in enumerate(judged)]
-    return [*weak, {"kind": "reference", "name": "reference", "colour": REFERENCE_COLOUR}, *runs]
+    runs = [_layer("run", one.name, plots.colour(i), RUN_LINES[i % len(RUN_LINES)]) for i, one in enumerate(judged)]
+    return [*weak, _layer("reference", "reference", REFERENCE_COLOUR, "dashed"), *runs]
+
+
+def _layer(kind: str, name: str, colour: str, line: str) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "colour": colour, "line": line, "dash": DASHES[line]}
 
 
 def _constraints(judged: Sequence[Judged]) -> list[str]:

@@ -243,7 +243,7 @@ def describe_run(run: Run) -> RunDescription:
     Raises:
         InputError: ``config.yaml``, ``environment.json`` or ``metrics.csv`` cannot be read.
     """
-    _require_readable(run)
+    require_readable(run)
     state, counts = _data(run)
     folder = run.folder / "evaluation"
     report = run.folder / "report.html"
@@ -317,7 +317,7 @@ def _run_around(file: Path) -> Run | None:
         run = Run.open(checkpoints.parent)
     except RunError:
         return None
-    _require_readable(run)
+    require_readable(run)
     return run
 
 
@@ -357,25 +357,11 @@ def _parameters(run: Run) -> int | None:
         return None
 
 
-def _require_readable(run: Run) -> None:
+def require_readable(run: Run) -> None:
     """The files off which everything else is read; raises InputError where one is damaged."""
-    _ = run.config  # says by itself what is wrong
-
-    def environment() -> object:
-        return run.labels, run.environment["channels"]
-
-    def metrics() -> object:
-        return [(summary(row), row["epoch"], row["seconds"]) for row in run.metrics()]
-
-    for name, read in (("environment.json", environment), ("metrics.csv", metrics)):
-        try:
-            read()
-        except (ValueError, TypeError, KeyError) as error:
-            raise RunError(
-                f"{name} of the run cannot be read: {type(error).__name__}: {error}",
-                str(run.folder),
-                "Restore the file from a copy, or train again.",
-            ) from error
+    _ = run.config, run.environment  # say by themselves what is wrong
+    with run.reading("metrics.csv"):
+        _ = [(summary(row), row["epoch"], row["seconds"]) for row in run.metrics()]
 
 
 def _classes(run: Run) -> str:

@@ -21,13 +21,14 @@ from boundseg.data.dataset import Dataset
 from boundseg.data.patches import CORNER, file_slices, frame_of_patches, grid_of
 from boundseg.data.prepare import Placement, PreparedCase
 from boundseg.data.taught import TaughtCase
-from boundseg.errors import DatasetError, InputError, Problem
+from boundseg.errors import DatasetError, InputError, Problem, RunError
 from boundseg.evaluation.metrics import Empty, Row, slice_rows, volume_rows
 from boundseg.evaluation.tables import Evaluation
 from boundseg.inference import Predictor, VolumePredictor, label_map
 from boundseg.training.kept import kept
 from boundseg.training.run import Run, Which
 from boundseg.training.supervision import demands_of_entries
+from boundseg.training.together import in_words
 
 
 def evaluate(
@@ -56,10 +57,12 @@ def evaluate(
         report: Told of each case.
 
     Raises:
-        InputError: Cases that are nowhere or have no full mask, a run without a checkpoint.
+        InputError: Cases that are nowhere or have no full mask, a run without a checkpoint, a dataset whose classes or
+            channels are others than those of the training.
     """
     own = dataset is None
     dataset = dataset or Dataset.open(run.config.data.folder)
+    _require_same_names(run, dataset)
     names = dataset.cases_of(cases)
     _require_masks(dataset, names)
     entries, boxes = demands_of_entries(run.config, dataset) if own else ([[]], [])
@@ -280,6 +283,24 @@ def _frame(
         affine=torch.stack([affine_of_slice(placement, s) for s in slices]),
         image=None if on_grid is None else torch.from_numpy(on_grid),
     )
+
+
+def _require_same_names(run: Run, dataset: Dataset) -> None:
+    """A network knows classes and channels by their numbers: under other names it would be judged as another one."""
+    trained: dict[str, object] = {"classes": run.labels, "channels": run.environment["channels"]}
+    there: dict[str, object] = {"classes": dataset.labels, "channels": list(dataset.channels)}
+    problems = [
+        Problem(
+            f"{run.folder} was trained on the {what} {in_words(trained[what])}, and {dataset.folder} has "
+            f"{in_words(there[what])}.",
+            str(dataset.folder / "dataset.json"),
+            "Give the dataset the names and numbers of the training, or evaluate another one.",
+        )
+        for what in trained
+        if trained[what] != there[what]
+    ]
+    if problems:
+        raise RunError.of(problems)
 
 
 def _require_label_maps(paths: Collection[Path], folder: Path) -> None:

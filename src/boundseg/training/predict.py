@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,7 +49,8 @@ def predict(
         run: A finished or running training; of several, the probabilities are averaged on the scan's own grid.
         images: Files, or folders of files. Several channels of a case are ``CASE_0000``, ``CASE_0001``, …
         out: Where the label maps go.
-        probabilities: Also write ``CASE_probability_CLASS``, float32, for every class but the background.
+        probabilities: Also write ``CASE_probability_CLASS``, float32, for every class but the background; a slash in
+            the class's name becomes an underscore.
         overwrite: Replace files that exist.
         which: ``best`` or ``last`` weights.
         device: Where to compute.
@@ -68,7 +70,7 @@ def predict(
     kept = regions_named(largest_component, run.labels)
     cases = _cases(images, len(run.environment["channels"]))
     targets = {case: _targets(case, paths, out, run.labels, probabilities) for case, paths in cases.items()}
-    _require_folder(out)
+    require_folder(out)
     _require_free(cases, targets, overwrite)
     predictor = together(runs, which, device, mirror)
     axis = int(run.environment["slice_axis"])
@@ -99,6 +101,7 @@ def predict(
     return done
 
 
+UNFIT = r"[/\\\0]"  # letters that no file's name holds
 LABELS = "label map"  # among the targets of a case, whose other names are classes
 
 
@@ -109,7 +112,14 @@ def _targets(
     classes = [name for name in labels if labels[name]] if probabilities else []
     # PNG holds no fractions
     fractions = ".tif" if ending == ".png" else ending
-    return {LABELS: out / f"{case}{ending}"} | {n: out / f"{case}_probability_{n}{fractions}" for n in classes}
+    # a class may be called GTV/CTV, and a file may not
+    found = {n: out / f"{case}_probability_{re.sub(UNFIT, '_', n)}{fractions}" for n in classes}
+    if len(set(found.values())) < len(classes):
+        raise VolumeError(
+            f"the probabilities of {', '.join(classes)} would share a file: / becomes _ in its name.",
+            remedy="Predict without --probabilities.",
+        )
+    return {LABELS: out / f"{case}{ending}"} | found
 
 
 def _predict_case(
@@ -208,10 +218,17 @@ def _numbered(stems: list[str], channels: int) -> Iterator[tuple[str, int]]:
         yield stem, 0
 
 
-def _require_folder(out: Path) -> None:
-    for path in (out, *out.parents):
-        if path.exists() and not path.is_dir():
-            raise VolumeError(f"--out {out} cannot be a folder: {path} is a file.", remedy="Choose another --out.")
+def require_folder(out: Path) -> None:
+    """Raises VolumeError where a folder is neither there nor can be made: a file, or a place that is closed."""
+    try:
+        there = next(path for path in (out, *out.parents) if path.exists())
+    except OSError as error:
+        fact = f"--out {out} cannot be written: {error.strerror}."
+        raise VolumeError(fact, remedy="Choose another --out.") from error
+    if not there.is_dir():
+        raise VolumeError(f"--out {out} cannot be a folder: {there} is a file.", remedy="Choose another --out.")
+    if not os.access(there, os.W_OK):
+        raise VolumeError(f"--out {out} cannot be written: {there} is closed to you.", remedy="Choose another --out.")
 
 
 def _require_free(cases: Mapping[str, list[Path]], targets: Mapping[str, Mapping[str, Path]], overwrite: bool) -> None:

@@ -82,12 +82,16 @@ def display(epochs: int, steps: int, first_epoch: int, quiet: bool = False) -> I
 
 
 def summary(row: Row) -> str:
-    """Loss terms, the share of bounds that are kept, and the DSC, as far as an epoch has them."""
+    """Loss terms, the share of bounds that are kept, and the DSC, as far as an epoch has them.
+
+    A constraint whose bounds were known nowhere in the epoch has no penalty and is left out.
+    """
     parts = [f"CE {row['cross_entropy']:.4f}"]
     penalties = [value for name, value in row.items() if name.startswith("penalty: ")]
+    known = [value for value in penalties if value == value]
     kept = [value for name, value in row.items() if name.startswith("satisfied: ") and value == value]
     if penalties:
-        parts.append(f"penalty {sum(penalties):.4f}")
+        parts.append(f"penalty {sum(known):.4f}" if known else "no bound known")
     if kept:
         parts.append(f"bounds kept {sum(kept) / len(kept):.0%}")
     dice = [value for name, value in row.items() if name.startswith("validation dice: ") and value == value]

@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ from torch import nn
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
 from boundseg.data.stored import StoredSlices
-from boundseg.errors import RunError, VolumeError
+from boundseg.errors import InputError, RunError, VolumeError
 from boundseg.inference import Mirrored, Predictor, VolumePredictor, largest_components, regions_named
 from boundseg.networks import build
 from boundseg.training.config import Config
@@ -98,6 +100,20 @@ class Run:
                 raise RunError(f"{folder} is no run folder: {name} is not there.", remedy="boundseg train makes one.")
         return cls(folder)
 
+    @contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """Says which file of the run is damaged: what is no number, no JSON, or not there makes a RunError."""
+        try:
+            yield
+        except InputError:
+            raise
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(
+                f"{name} of the run cannot be read: {type(error).__name__}: {error}",
+                str(self.folder),
+                "Restore the file from a copy, or train again.",
+            ) from error
+
     @cached_property
     def config(self) -> Config:
         """The config as it was resolved."""
@@ -105,8 +121,10 @@ class Run:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """Versions, machine and seed, and the dataset's classes and channels."""
-        content: dict[str, Any] = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+        """Versions, machine and seed, and the dataset's classes and channels; raises RunError where it is damaged."""
+        with self.reading("environment.json"):
+            content: dict[str, Any] = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+            _ = content["labels"], content["channels"]
         return content
 
     @property
@@ -196,11 +214,11 @@ class Run:
         return np.moveaxis(largest_components(found, kept), 0, 2)
 
     def metrics(self) -> list[dict[str, float]]:
-        """The rows of ``metrics.csv``, one per epoch."""
+        """The rows of ``metrics.csv``, one per epoch; raises RunError where it is damaged."""
         path = self.folder / "metrics.csv"
         if not path.is_file():
             return []
-        with path.open(newline="", encoding="utf-8") as file:
+        with self.reading("metrics.csv"), path.open(newline="", encoding="utf-8") as file:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
@@ -213,9 +231,12 @@ class Run:
         """
         rows = [old for old in self.metrics() if old["epoch"] < row["epoch"]] + [dict(row)]
         names = dict.fromkeys(name for known in (row, *rows) for name in known)
-        lines = [",".join(names), *(",".join(f"{known.get(name, math.nan):.8g}" for name in names) for known in rows)]
+        text = StringIO()
+        table = csv.writer(text, lineterminator="\n")  # a class's name may hold a comma
+        table.writerow(names)
+        table.writerows([f"{known.get(name, math.nan):.8g}" for name in names] for known in rows)
         with writing("metrics.csv", self.folder):
-            atomic.write_text(self.folder / "metrics.csv", "\n".join(lines) + "\n")
+            atomic.write_text(self.folder / "metrics.csv", text.getvalue())
 
     def log(self, text: str) -> None:
         """Appends a line to ``log.txt``; raises RunError where it cannot be written, and leaves no half of it."""

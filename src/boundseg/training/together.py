@@ -23,8 +23,8 @@ def require_alike(runs: Sequence[Run]) -> None:
     named = {"labels": "classes", "channels": "channels", "slice_axis": "slice axis"}
     problems = [
         Problem(
-            f"{run.folder} has the {what} {_shown(run.environment[key])}, {first.folder} has "
-            f"{_shown(first.environment[key])}.",
+            f"{run.folder} has the {what} {in_words(run.environment[key])}, {first.folder} has "
+            f"{in_words(first.environment[key])}.",
             "",
             "Runs are averaged where these agree.",
         )
@@ -49,7 +49,8 @@ def together(
     return members[0] if len(members) == 1 else Ensemble(members, len(runs[0].labels))
 
 
-def _shown(value: object) -> str:
+def in_words(value: object) -> str:
+    """Classes with their values, or channels by their names, in a line."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {number}" for name, number in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -2,14 +2,31 @@
 
 const SIDE = 900; // pixels of the canvas's longer side
 
-// The outline of a class as one path along the pixels' edges, so that it is equally thin at every magnification.
+// The outline of a class as one path along the pixels' edges, so that it is equally thin at every magnification. It
+// goes on around corners, with the class on its right: dashes would begin anew at each one.
 function outline(labels, value, rows, columns) {
-  const path = new Path2D();
   const at = (r, c) => r >= 0 && c >= 0 && r < rows && c < columns && labels[r * columns + c] === value;
-  for (let r = 0; r <= rows; r++) {
-    for (let c = 0; c <= columns; c++) {
-      if (at(r, c) !== at(r - 1, c)) { path.moveTo(c, r); path.lineTo(c + 1, r); }
-      if (at(r, c) !== at(r, c - 1)) { path.moveTo(c, r); path.lineTo(c, r + 1); }
+  const wide = columns + 1;
+  const next = new Map(); // from each corner to those that its edges lead to
+  const edge = (from, to) => { if (next.has(from)) next.get(from).push(to); else next.set(from, [to]); };
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < columns; c++) {
+      if (!at(r, c)) continue;
+      const corner = r * wide + c;
+      if (!at(r - 1, c)) edge(corner, corner + 1);
+      if (!at(r, c + 1)) edge(corner + 1, corner + 1 + wide);
+      if (!at(r + 1, c)) edge(corner + 1 + wide, corner + wide);
+      if (!at(r, c - 1)) edge(corner + wide, corner);
+    }
+  }
+  const path = new Path2D();
+  for (const [start, ends] of next) {
+    if (!ends.length) continue;
+    path.moveTo(start % wide, Math.floor(start / wide));
+    // as many edges come to a corner as leave it: the walk ends where it began
+    for (let corner = start; next.get(corner).length;) {
+      corner = next.get(corner).pop();
+      path.lineTo(corner % wide, Math.floor(corner / wide));
     }
   }
   return path;
@@ -27,7 +44,7 @@ function filled(labels, value, rows, columns) {
   return path;
 }
 
-// shown: {image, layers: [{labels, colour}], fill, part: [row, end, column, end], shape, spacing, classes, byClass}
+// shown: {image, layers: [{labels, colour, dash}], fill, part: [row, end, column, end], shape, spacing, classes, byClass}
 function draw(canvas, shown) {
   const [top, bottom, left, right] = shown.part;
   const high = (bottom - top) * shown.spacing[0];
@@ -68,7 +85,10 @@ function draw(canvas, shown) {
       context.stroke(line);
       context.strokeStyle = colour;
       context.lineWidth = 3;
+      if (layer.dash.length) context.lineCap = "butt";
+      context.setLineDash(layer.dash);
       context.stroke(line);
+      context.setLineDash([]);
     }
   }
 }

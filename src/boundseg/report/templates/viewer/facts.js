@@ -44,7 +44,7 @@ function fillFacts(body, index, data, about) {
       // the word besides the colour; soft and argmax may differ
       const verdict = (kept ? "✓ kept" : "✗ broken") + (softKept === kept ? "" : softKept ? ", soft kept" : ", soft broken");
       const shown = about.constraints[constraint] + (source ? " · " + source : "");
-      add(run, shown, values, bracket(lower, upper), verdict, kept ? "kept" : "broken", source);
+      add(run, shown, values, "bounds " + bracket(lower, upper), verdict, kept ? "kept" : "broken", source);
     }
   });
   if (!body.rows.length) {

@@ -30,6 +30,8 @@ function viewer(section) {
       labels: await decodeLabels(layer.packed[index], rows * columns),
       colour: layer.colour,
       weak: layer.kind === "weak",
+      // runs have colours of their own, unless colours are those of the classes
+      dash: layer.kind === "run" && !on("by-class") ? [] : layer.dash,
     })));
     if (mine !== turn) return;
     draw(canvas, {
@@ -44,9 +46,15 @@ function viewer(section) {
     history.replaceState(null, "", "#" + new URLSearchParams({ case: open.case, slice: index }));
   }
 
+  function missing(name) {
+    if (about.left_out.includes(name)) return " has no room in this page: a larger boundseg report --megabytes has.";
+    if (about.not_asked.includes(name)) return " is not in this page: boundseg report --cases names others.";
+    return " is no case of this page.";
+  }
+
   function go(name, index, run) {
     const found = names.includes(name) ? (name === open.case ? data : readCase(name)) : null;
-    note.textContent = found ? "" : name + " is not in this page: boundseg report --megabytes 100 has room for more cases.";
+    note.textContent = found ? "" : name + missing(name);
     if (!found) return;
     data = found;
     const wanted = Number.isInteger(index) ? index : Math.floor(data.shape[0] / 2);
