@@ -11,7 +11,6 @@ from typing import Any
 from boundseg.errors import InputError, Problem, RunError
 from boundseg.evaluation.comparable import require_comparable
 from boundseg.evaluation.tables import Evaluation
-from boundseg.training.describe import require_readable
 from boundseg.training.run import Run, named_apart
 
 
@@ -56,7 +55,7 @@ def collect(folders: Sequence[Path]) -> list[Judged]:
 
 def _open(name: str, folder: Path) -> Judged:
     run = Run.open(folder)
-    require_readable(run)
+    run.require_readable()
     if not run.has_checkpoint:
         raise RunError(f"{folder} has no checkpoint.", remedy="Train it, go on with --resume, or leave it out.")
     where = folder / "evaluation"

@@ -6,7 +6,8 @@ import math
 import re
 import shlex
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from itertools import accumulate
@@ -25,8 +26,7 @@ from boundseg.report.collect import Judged, collect
 from boundseg.report.pictures import colour_of
 from boundseg.report.slices import Strip, judged_slices, taught_slices
 from boundseg.report.viewer import address, build, case_columns, case_rows
-from boundseg.training.predict import require_folder
-from boundseg.training.state.writing import writing
+from boundseg.training.run import require_folder
 
 MEGABYTES = 15.0  # of a page, unless told otherwise; base64 included
 SCRIPTS = ("decode", "draw", "facts", "sort", "theme", "points", "gestures", "start")
@@ -141,7 +141,7 @@ def report(
             parts["viewer_note"] = f"There is no viewer, since {why}."
         missing = not viewer.cases.keys() >= set(shown)
         parts |= _linked(judged, classes, viewer.cases) if missing else {"shown": viewer.cases}
-    with writing("the page", path.parent, "Choose another --out."):
+    with _writing(path):
         atomic.write_text(path, template.render(parts))
     return path
 
@@ -313,10 +313,19 @@ def _linked(judged: Sequence[Judged], classes: Sequence[str], shown: Collection[
 
 def _require_page(path: Path) -> None:
     require_folder(path.parent)
-    with writing(f"--out {path}", path.parent, "Choose another --out."):
+    with _writing(path):
         is_folder = path.is_dir()
     if is_folder:
         raise RunError(f"--out {path} is a folder, and the page is a file.", remedy=f"Name it: {path / 'report.html'}.")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        fact = f"--out {path} cannot be written: {error.strerror or error}."
+        raise RunError(fact, remedy="Make room, or choose another --out.") from error
 
 
 def _opened(judged: Sequence[Judged]) -> tuple[Dataset | None, str]:

@@ -243,7 +243,7 @@ def describe_run(run: Run) -> RunDescription:
     Raises:
         InputError: ``config.yaml``, ``environment.json`` or ``metrics.csv`` cannot be read.
     """
-    require_readable(run)
+    run.require_readable()
     state, counts = _data(run)
     folder = run.folder / "evaluation"
     report = run.folder / "report.html"
@@ -317,7 +317,7 @@ def _run_around(file: Path) -> Run | None:
         run = Run.open(checkpoints.parent)
     except RunError:
         return None
-    require_readable(run)
+    run.require_readable()
     return run
 
 
@@ -355,13 +355,6 @@ def _parameters(run: Run) -> int | None:
         return sum(parameter.numel() for parameter in run.network().parameters())
     except InputError:
         return None
-
-
-def require_readable(run: Run) -> None:
-    """The files off which everything else is read; raises InputError where one is damaged."""
-    _ = run.config, run.environment  # say by themselves what is wrong
-    with run.reading("metrics.csv"):
-        _ = [(summary(row), row["epoch"], row["seconds"]) for row in run.metrics()]
 
 
 def _classes(run: Run) -> str:

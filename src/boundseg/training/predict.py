@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from boundseg.data.stored import StoredSlices, read_stored
 from boundseg.data.volume_io import ENDINGS, Volume
 from boundseg.errors import InputError, Problem, VolumeError
 from boundseg.inference import Ensemble, Predictor, VolumePredictor, largest_components, most_probable, regions_named
-from boundseg.training.run import Run, Which
+from boundseg.training.run import Run, Which, require_folder
 from boundseg.training.together import require_alike, together
 
 
@@ -216,19 +215,6 @@ def _numbered(stems: list[str], channels: int) -> Iterator[tuple[str, int]]:
                 yield match[1], int(match[2])
                 continue
         yield stem, 0
-
-
-def require_folder(out: Path) -> None:
-    """Raises VolumeError where a folder is neither there nor can be made: a file, or a place that is closed."""
-    try:
-        there = next(path for path in (out, *out.parents) if path.exists())
-    except OSError as error:
-        fact = f"--out {out} cannot be written: {error.strerror}."
-        raise VolumeError(fact, remedy="Choose another --out.") from error
-    if not there.is_dir():
-        raise VolumeError(f"--out {out} cannot be a folder: {there} is a file.", remedy="Choose another --out.")
-    if not os.access(there, os.W_OK):
-        raise VolumeError(f"--out {out} cannot be written: {there} is closed to you.", remedy="Choose another --out.")
 
 
 def _require_free(cases: Mapping[str, list[Path]], targets: Mapping[str, Mapping[str, Path]], overwrite: bool) -> None:

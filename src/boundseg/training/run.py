@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import platform
 import shutil
 import subprocess
@@ -113,6 +114,12 @@ class Run:
                 str(self.folder),
                 "Restore the file from a copy, or train again.",
             ) from error
+
+    def require_readable(self) -> None:
+        """Raises InputError where the config, ``environment.json`` or ``metrics.csv`` is damaged."""
+        _ = self.config, self.environment  # say by themselves what is wrong
+        with self.reading("metrics.csv"):
+            _ = [(row["epoch"], row["seconds"], row["cross_entropy"]) for row in self.metrics()]
 
     @cached_property
     def config(self) -> Config:
@@ -258,6 +265,19 @@ def named_apart(folders: Sequence[Path]) -> dict[str, Path]:
     while len({path.parts[-parts:] for path in resolved}) < len(resolved):
         parts += 1
     return {"/".join(path.parts[-parts:]): folder for path, folder in zip(resolved, folders, strict=True)}
+
+
+def require_folder(out: Path) -> None:
+    """Raises VolumeError where a folder is neither there nor can be made: a file, or a place that is closed."""
+    try:
+        there = next(path for path in (out, *out.parents) if path.exists())
+    except OSError as error:
+        fact = f"--out {out} cannot be written: {error.strerror}."
+        raise VolumeError(fact, remedy="Choose another --out.") from error
+    if not there.is_dir():
+        raise VolumeError(f"--out {out} cannot be a folder: {there} is a file.", remedy="Choose another --out.")
+    if not os.access(there, os.W_OK):
+        raise VolumeError(f"--out {out} cannot be written: {there} is closed to you.", remedy="Choose another --out.")
 
 
 def _environment(seed: int) -> dict[str, Any]:
