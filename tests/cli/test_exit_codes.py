@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from boundseg.cli.entry import sigterm_as_ctrl_c
 
 from .cases import TRAIN, Boundseg, config, ok, refused
 
@@ -119,3 +123,15 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(
     # an interpreter of its own for the signal only: to start one takes longer than an epoch
     again = ("train", path, "--out", tmp_path / "run", "--resume", "--set", f"training.epochs={done + 1}", *TRAIN)
     assert f"epoch   {done}/{done + 1}" in ok(boundseg(*again)).out
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forked processes here")
+def test_forked_workers_of_a_command_end_by_sigterm_as_anywhere() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with sigterm_as_ctrl_c():
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+        worker.terminate()
+        worker.join(30)
+    assert worker.exitcode == -signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -60,10 +63,9 @@ app.add_typer(nnunet, name="nnunet", short_help="nnU-Net's own commands, with bo
 
 def main() -> None:
     """The command line's entry: 0 done, 1 our fault, 2 something in the input, 130 interrupted."""
-    # what schedulers send before they kill ends a command as Ctrl-C does: with nothing half-written left
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app(prog_name="boundseg")
+        with sigterm_as_ctrl_c():
+            app(prog_name="boundseg")
     except InputError as error:
         for problem in () if error.repeated else error.problems:
             err.print(f"[red]error:[/] {plain(str(problem))}")
@@ -78,6 +80,26 @@ def main() -> None:
         err.print(f"[red]boundseg failed:[/] {type(error).__name__}: {plain(str(error))}")
         err.print(f"  This is a fault of boundseg's; the traceback is in {_log_traceback()}.")
         sys.exit(1)
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """What schedulers send before they kill ends a command as Ctrl-C does: with nothing half-written left."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _let_sigterm_end() -> None:
+    # a pool ends its forked workers by it, and waits: Python's handler may come too late for one that waits itself
+    if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_sigterm_end)
 
 
 def _version(asked: bool) -> bool:
