@@ -92,14 +92,26 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+# a pool ends its forked workers by SIGTERM, and waits: Python's handler may come too late for one that waits itself. So
+# the system ends them, and what is sent while one is being made is kept until it can
+def _hold_sigterm() -> None:
+    if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _let_sigterm_come() -> None:
+    if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 def _let_sigterm_end() -> None:
-    # a pool ends its forked workers by it, and waits: Python's handler may come too late for one that waits itself
     if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_sigterm_end)
+    os.register_at_fork(before=_hold_sigterm, after_in_parent=_let_sigterm_come, after_in_child=_let_sigterm_end)
 
 
 def _version(asked: bool) -> bool:
