@@ -88,7 +88,8 @@ def test_what_may_not_be_read_or_written_ends_with_2(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     slow = (
-        "import time; from boundseg.cli import main; from boundseg.data.convert import CONVERTERS\n"
+        "import signal, time; from boundseg.cli import main; from boundseg.data.convert import CONVERTERS\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a shell's background jobs ignore
         "from boundseg.data.convert.staging import whole_folder\n"
         "def convert(source, destination, *_):\n"
         "    with whole_folder(destination): print('begun', flush=True); time.sleep(60)\n"
