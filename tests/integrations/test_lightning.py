@@ -80,7 +80,7 @@ def test_the_bound_moves_the_size_into_its_bounds() -> None:
 
 def test_processes_log_what_any_of_them_knows() -> None:
     """Of two held-out images, one process has the one of which nothing is known."""
-    _, trainer = trained(1, devices=2, strategy="ddp_fork", max_steps=1)
+    _, trainer = trained(1, devices=2, strategy="ddp_spawn", max_steps=1)
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
     assert (logged["val/area/lower"], logged["val/area/upper"]) == (20, 40)
     _, alone = trained(1)
