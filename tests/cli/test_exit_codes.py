@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from boundseg.cli.entry import sigterm_as_ctrl_c
+from boundseg.cli.sigterm import sigterm_as_ctrl_c
 
 from .cases import TRAIN, Boundseg, config, ok, refused
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +22,7 @@ from boundseg.cli.nnunet import nnunet
 from boundseg.cli.priors import priors
 from boundseg.cli.reproduce import reproduce
 from boundseg.cli.results import evaluate, predict, report
+from boundseg.cli.sigterm import sigterm_as_ctrl_c
 from boundseg.cli.train import train
 from boundseg.errors import InputError
 from boundseg.terminal import Verbosity, err, out, plain
@@ -80,38 +77,6 @@ def main() -> None:
         err.print(f"[red]boundseg failed:[/] {type(error).__name__}: {plain(str(error))}")
         err.print(f"  This is a fault of boundseg's; the traceback is in {_log_traceback()}.")
         sys.exit(1)
-
-
-@contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """What schedulers send before they kill ends a command as Ctrl-C does: with nothing half-written left."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-# a pool ends its forked workers by SIGTERM, and waits: Python's handler may come too late for one that waits itself. So
-# the system ends them, and what is sent while one is being made is kept until it can
-def _hold_sigterm() -> None:
-    if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-
-
-def _let_sigterm_come() -> None:
-    if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-
-def _let_sigterm_end() -> None:
-    if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold_sigterm, after_in_parent=_let_sigterm_come, after_in_child=_let_sigterm_end)
 
 
 def _version(asked: bool) -> bool:
