@@ -109,8 +109,8 @@ class Constraint:
         Raises:
             ValueError: The frame lacks what the descriptor reads: a spacing, an axis, the image, the bands.
         """
-        frame.require_images(probs.shape)
-        return self.descriptor.sums(self._images(self._regions(probs, {}), frame), self._own(frame))
+        own = self._own(frame, probs)
+        return self.descriptor.sums(self._images(self._regions(probs, {}), frame), own)
 
     def __call__(
         self,
@@ -184,8 +184,7 @@ class Constraint:
         memo = {} if memo is None else memo
         key = ("totals", *self._key)
         if key not in memo:
-            frame.require_images(probs.shape)
-            own = replace(self._own(frame), centre=None)
+            own = replace(self._own(frame, probs), centre=None)
             regions = self._regions(probs, memo)
             exact = best_precision(probs.device)
             if self.descriptor.traits.about is not None or self.descriptor.traits.partial:
@@ -225,10 +224,9 @@ class Constraint:
     def _group_sums(self, probs: Tensor, frame: Frame, groups: Groups, memo: Memo) -> Tensor:
         key = self._key
         if key not in memo:
-            frame.require_images(probs.shape)
+            own = self._own(frame, probs)
             regions = self._images(self._regions(probs, memo), frame)
-            sums = group_sums(self.descriptor, regions, self._own(frame), groups)
-            memo[key] = self.descriptor, sums
+            memo[key] = self.descriptor, group_sums(self.descriptor, regions, own, groups)
         return memo[key][1]
 
     @property
@@ -260,7 +258,9 @@ class Constraint:
     def _images(self, regions: Tensor, frame: Frame) -> Tensor:
         return frame.slices.of(regions) if self._in_slices(frame) and frame.slices is not None else regions
 
-    def _own(self, frame: Frame) -> Frame:
+    def _own(self, frame: Frame, probs: Tensor) -> Frame:
+        """The frame of what is measured, checked to be of these predictions."""
+        frame.require_images(probs.shape)
         if self._in_slices(frame):
             frame = frame.of_slices()
         return frame.in_plane() if self.scope == "slice" else frame
