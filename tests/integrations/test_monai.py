@@ -259,7 +259,9 @@ def test_bounds_of_something_else_are_refused(constraint: Constraint, options: d
 
 
 def test_a_centroid_is_sought_whatever_its_axis_is_called() -> None:
-    Sought(Constraint("at", Centroid("mm", 0), ((1,),)), "LV", "volume", quantity="centroid_y", unit="mm")
+    # of a file that is cut along x, y is the first axis of a slice
+    at = Constraint("at", Centroid("mm", 0), ((1,),))
+    assert Sought(at, "LV", "volume", quantity="centroid_y", unit="mm").constraint is at
 
 
 def discs(count: int) -> list[dict[str, Any]]:

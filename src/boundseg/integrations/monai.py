@@ -28,12 +28,11 @@ from torch.nn.modules.loss import _Loss
 
 from boundseg.constraints import Constraint
 from boundseg.constraints import descriptor as descriptor_of
-from boundseg.data import priors
+from boundseg.data import priors, volume_io
 from boundseg.errors import InputError, PriorsError
 from boundseg.integrations import batch
 from boundseg.losses import Average, Loss, Objective
 
-ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd")  # a case's own name may hold dots
 EDGE = 1e-3  # voxels: what rounding may move a position by
 
 
@@ -364,6 +363,4 @@ class AddBoundsd(Transform):
                 f"nothing says which case the image {self.image_key!r} is.",
                 remedy="Put AddBoundsd behind LoadImaged, or give case_key.",
             )
-        name = Path(str(meta["filename_or_obj"])).name
-        ending = next((e for e in ENDINGS if name.lower().endswith(e)), Path(name).suffix)
-        return name[: len(name) - len(ending)].removesuffix("_0000")
+        return volume_io.stem(Path(str(meta["filename_or_obj"]))).removesuffix("_0000")
