@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -17,7 +18,11 @@ from boundseg.errors import ConfigError, DatasetError, InputError, RunError
 from boundseg.evaluation.tables import Evaluation, paired_tests
 from boundseg.paper import reproduce, standalone
 from boundseg.paper.by_volume import by_volume
+from boundseg.paper.needs import Needs, provide
 from boundseg.paper.reproduce import _require_known
+from boundseg.paper.rows import Drawn, Scale, base
+from boundseg.paper.rows import row as paper_row
+from boundseg.paper.runs import plan
 from boundseg.training.config import Config
 from boundseg.training.run import Run
 from tests.conftest import CommandLine
@@ -41,6 +46,18 @@ def test_runs_lie_where_they_are_looked_for(begun: Begun) -> None:
         assert Config.load(begun.out / "table1" / name / "seed0.yaml") == run_.config
     assert [outcome.state for outcome in begun.found.outcomes] == ["done", "done"]
     assert begun.found.unfinished == []
+
+
+@pytest.mark.parametrize(("scale", "epochs", "patience"), [("full", 800, 80), ("quick", 80, 20)])
+def test_a_row_of_equal_updates_counts_its_shorter_epochs(
+    bare_hearts: Path, tmp_path: Path, scale: Scale, epochs: int, patience: int
+) -> None:
+    one_of_four = replace(paper_row("table2/full5_updates"), drawn=Drawn(1, "volumes"))
+    provided = provide(Dataset.open(bare_hearts), Needs(), base("acdc"))
+    (one,) = plan([(one_of_four, provided)], [0], "honest", scale, tmp_path)
+    training = one.config.training
+    assert (training.epochs, training.schedule.patience) == (epochs, patience)
+    assert one.config.selection.every == 4
 
 
 def test_what_was_missing_was_derived_and_said(begun: Begun) -> None:

@@ -84,7 +84,7 @@ def configs() -> st.SearchStrategy[dict[str, Any]]:
             "network": st.sampled_from(
                 [{"name": "enet", "spare_outputs": 2}, {"name": "unet", "channels": [4, 8], "strides": [2]}]
             ),
-            "selection": st.sampled_from([{"by": "dice"}, {"by": "last"}, {"cases": "few"}]),
+            "selection": st.sampled_from([{"by": "dice"}, {"by": "last"}, {"cases": "few", "every": 1}]),
             "seed": st.integers(0, 2**32),
         },
     )
@@ -101,9 +101,25 @@ def test_every_default_is_written_back() -> None:
     assert written["training"]["optimizer"] == {"name": "adam", "lr": 5e-4, "betas": [0.9, 0.999], "weight_decay": 0}
     assert written["training"]["schedule"] == {"name": "plateau", "patience": 20, "factor": 0.5}
     assert written["data"]["size"] == [256, 256]
-    assert written["selection"] == {"by": "weak", "cases": "validation"}
+    assert written["selection"] == {"by": "weak", "cases": "validation", "every": 1}
     size = written["supervision"][0]["constraints"][0]["size"]
     assert (size["class"], size["from"], size["unit"], size["weight"]) == ("LV", "priors.csv", "px", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("training", "waits"),
+    [
+        ({"stop_after": 4}, "training.stop_after waits 4 epochs"),
+        ({"schedule": {"patience": 3}}, "training.schedule.patience waits 3 epochs"),
+    ],
+)
+def test_who_waits_for_an_improvement_is_told_of_it_in_time(training: dict[str, Any], waits: str) -> None:
+    (message,) = messages({**SMALLEST, "training": training, "selection": {"every": 5}})
+    assert f"selection.every is 5: an improvement is seen only then, and {waits} for one" in message
+    (epochs,) = (value if isinstance(value, int) else value["patience"] for value in training.values())
+    assert Config.parse({**SMALLEST, "training": training, "selection": {"every": epochs}}).selection.every == epochs
+    others = {"schedule": {"name": "cosine", "patience": 3}}
+    assert Config.parse({**SMALLEST, "training": others, "selection": {"every": 5}}).selection.every == 5
 
 
 def test_nothing_changes_after_it_was_read() -> None:
@@ -136,7 +152,7 @@ def test_nothing_changes_after_it_was_read() -> None:
             "cases, labels, constraints",
         ),
         (with_size(set="tags", wieght=2), "supervision.0.constraints.0.size.wieght", "weight", "class, from, set"),
-        ({**SMALLEST, "selection": {"bye": "dice"}}, "selection.bye", "by", "by, cases"),
+        ({**SMALLEST, "selection": {"bye": "dice"}}, "selection.bye", "by", "by, cases, every"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_and_lists_the_keys_there(

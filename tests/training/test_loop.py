@@ -111,7 +111,7 @@ def test_a_resumed_run_equals_the_unbroken_one(
 ) -> None:
     config = SETTINGS[name](tiny_dataset)
     # the first epoch stays the best, and the rate is cut: a resumed run has to remember both
-    monkeypatch.setattr(loop, "_score", lambda row, config: row["epoch"])
+    monkeypatch.setattr(loop, "_score", lambda row, config, teaching: row["epoch"])
     unbroken = run(config, tmp_path / "unbroken")
     assert len(unbroken.metrics()) == 3
 
@@ -172,7 +172,7 @@ def test_a_run_ends_early_where_nothing_improves_and_resuming_it_changes_nothing
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = {0: 3.0, 1: 2.0}
-    monkeypatch.setattr(loop, "_score", lambda row, config: scores.get(int(row["epoch"]), 2.5))
+    monkeypatch.setattr(loop, "_score", lambda row, config, teaching: scores.get(int(row["epoch"]), 2.5))
     config = tiny(tiny_dataset, training={"epochs": 9, "batch_size": 30, "stop_after": 2})
     finished = run(config, tmp_path / "run")
     rows = comparable(finished)
@@ -343,6 +343,32 @@ def test_best_is_the_best_epoch_by_what_selects(
     ]
     assert trained.checkpoint("best").state["epoch"] == scores.index(min(scores))
     assert trained.checkpoint("last").state["epoch"] == 3
+
+
+def test_only_every_other_epoch_is_validated_and_the_last(tiny_dataset: Path, tmp_path: Path) -> None:
+    def trained(name: str, every: int, by: str) -> Run:
+        config = tiny(
+            tiny_dataset,
+            entry("seeds", constraints=[TAGS]),
+            training={"epochs": 5, "batch_size": 10, "optimizer": {"lr": 2e-2}},
+            selection={"by": by, "every": every},
+        )
+        return run(config, tmp_path / name)
+
+    every, seldom, last = trained("every", 1, "weak"), trained("seldom", 2, "weak"), trained("last", 3, "last")
+    known = {
+        row["epoch"]: row["validation objective"]
+        for row in seldom.metrics()
+        if not math.isnan(row["validation objective"])
+    }
+    assert set(known) == {1, 3, 4}
+    of_every = {row["epoch"]: row["validation objective"] for row in every.metrics()}
+    assert known == {epoch: of_every[epoch] for epoch in known}, "nothing of the training depends on it"
+    assert same_weights(seldom, every)
+    assert seldom.checkpoint("best").state["epoch"] == min(known, key=known.__getitem__)
+    assert last.checkpoint("best").state["epoch"] == 4
+    columns = [(one.folder / "metrics.csv").read_text().splitlines()[0] for one in (every, seldom)]
+    assert columns[0] == columns[1], "whether the first epoch was validated or not"
 
 
 def test_bf16_and_plain_memory_layout_train_as_well(tiny_dataset: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -90,6 +91,15 @@ def test_a_column_is_read_as_it_was_named(tmp_path: Path) -> None:
     row = {"epoch": 0.0, 'validation dice: LV, "blood"': 0.5, "validation dice: NA": 0.25}
     Run(tmp_path).log_epoch(row)
     assert Run(tmp_path).metrics() == [row]
+
+
+def test_columns_keep_their_order_where_an_epoch_knows_less(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for epoch, validated in enumerate([{}, {"validation objective": 2.0}, {}]):
+        run.log_epoch({"epoch": float(epoch), **validated, "seconds": 1.0})
+        header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
+        assert header == ("epoch,validation objective,seconds" if epoch else "epoch,seconds")
+    assert [math.isnan(row["validation objective"]) for row in run.metrics()] == [True, False, True]
 
 
 def test_rows_with_other_columns_keep_theirs(tmp_path: Path) -> None:

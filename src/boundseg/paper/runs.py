@@ -127,10 +127,8 @@ def plan(
     for row, dataset in rows:
         for seed in seeds:
             content = row.content(dataset.folder.resolve(), preset, scale, seed)
-            if row.full_updates and row.drawn is not None:
-                trains = dataset.splits.lists["train"]
-                of = len(dataset.cases_of("train")) if row.drawn.of == "volumes" else len(trains)
-                content["training"]["epochs"] = round(content["training"]["epochs"] * max(1, of / row.drawn.count))
+            if row.full_updates:
+                _with_full_updates(content, row, dataset)
             folder = out / row.key / f"seed{seed}"
             path = folder.with_name(f"seed{seed}.yaml")
             atomic.write_text(path, yaml.safe_dump(content, sort_keys=False))
@@ -139,6 +137,17 @@ def plan(
             atomic.write_text(path, f"# {row.key}: preset {preset}, scale {scale}\n{config.dump()}")
             planned.append(Planned(row, seed, dataset, path, config, folder))
     return planned
+
+
+def _with_full_updates(content: dict[str, Any], row: Row, dataset: Dataset) -> None:
+    """As many more epochs as there are fewer who teach; what counts epochs counts as many more."""
+    assert row.drawn is not None
+    of = len(dataset.cases_of("train") if row.drawn.of == "volumes" else dataset.splits.lists["train"])
+    longer, training = max(1, of / row.drawn.count), content["training"]
+    training["epochs"] = round(training["epochs"] * longer)
+    if "patience" in training["schedule"]:
+        training["schedule"]["patience"] = round(training["schedule"]["patience"] * longer)
+    content["selection"]["every"] = round(longer)
 
 
 def finished(one: Planned) -> bool:

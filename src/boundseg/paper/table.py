@@ -173,9 +173,9 @@ def lines_of(results: Iterable[Result]) -> list[Line]:
 
 
 def steadiness(result: Result) -> tuple[int, float, float]:
-    """How many last epochs are looked at, and mean and standard deviation of their validation DSC."""
+    """How many of the last epochs were validated, and mean and standard deviation of their DSC."""
     count = min(LAST_EPOCHS, max(1, len(result.rows) // 4))
-    values = [value for _, value in result.validation_dice][-count:]
+    values = [value for epoch, value in result.validation_dice if epoch >= len(result.rows) - count]
     if not values:
         return 0, math.nan, math.nan
     return len(values), float(np.mean(values)), float(np.std(values))

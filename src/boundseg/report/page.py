@@ -176,13 +176,13 @@ def steadiness(judged: Sequence[Judged]) -> Rows:
     """Validation DSC over the last epochs, mean and standard deviation: how steady a training ends."""
     rows = []
     for one in judged:
-        values = [v for _, v in _validation_dice(one)][-LAST_EPOCHS:]
-        values = values[-max(1, len(one.metrics) // 4) :]
+        count = min(LAST_EPOCHS, max(1, len(one.metrics) // 4))
+        values = [v for epoch, v in _validation_dice(one) if epoch >= len(one.metrics) - count]
         if values:
             rows.append(
                 {
                     "run": one.name,
-                    "epochs": f"last {len(values)} of {len(one.metrics)}",
+                    "epochs": f"last {count} of {len(one.metrics)}",
                     "validation DSC": f"{np.mean(values):.3f}",
                     "standard deviation": f"{np.std(values):.3f}",
                     "lowest": f"{min(values):.3f}",

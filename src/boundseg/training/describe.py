@@ -146,7 +146,7 @@ class RunDescription:
             **taught,
             "method": settings.method(config),
             "training": settings.training(config),
-            "selection": f"by {config.selection.by}, on {config.selection.cases}",
+            "selection": settings.selection(config),
             "state": self._stands(),
             "epochs": self._epochs(),
             **self._best(),

@@ -195,10 +195,11 @@ def _epochs(
             refusals.require_none(epoch, run)
             session.average_statistics()
             row = {"epoch": float(epoch), "lr": lr, **means(merged(processes.gather(running.state())))}
-            row |= validate(engine.judged, teaching, engine.judged_by, dataset, processes, t, steps.chunk)
+            if config.selection.due(epoch, settings.epochs):
+                row |= validate(engine.judged, teaching, engine.judged_by, dataset, processes, t, steps.chunk)
             clock.lap("validation")
             require_finite(row, run)
-            best = progress.update(epoch, _score(row, config), settings.schedule)
+            best = progress.update(epoch, _score(row, config, teaching), settings.schedule)
             phases, elapsed = clock.seconds(), clock.elapsed
             waiting = phases["seconds: data"] / elapsed
             row |= {"seconds": elapsed, "waiting": waiting, "images_per_second": images / stepped, **phases}
@@ -226,14 +227,19 @@ def _start(
             log(f"starts at the expected shares {[round(share, 5) for share in shares]}")
 
 
-def _score(row: dict[str, float], config: Config) -> float:
-    """What the selection compares, lower is better; a run without validation keeps its last epoch."""
-    if config.selection.by == "dice":
-        dice = [v for name, v in row.items() if name.startswith("validation dice: ") and not math.isnan(v)]
-        return -sum(dice) / len(dice) if dice else math.inf
-    if config.selection.by == "weak" and "validation objective" in row:
+def _score(row: dict[str, float], config: Config, teaching: Teaching) -> float:
+    """What the selection compares, lower is better; NaN: the epoch was not validated.
+
+    A run without held-out cases keeps its last epoch.
+    """
+    if config.selection.by == "last" or not teaching.validation:
+        return -row["epoch"]
+    if not config.selection.due(int(row["epoch"]), config.training.epochs):
+        return math.nan
+    if config.selection.by == "weak":
         return row["validation objective"]
-    return -row["epoch"]
+    dice = [v for name, v in row.items() if name.startswith("validation dice: ") and not math.isnan(v)]
+    return -sum(dice) / len(dice) if dice else math.inf
 
 
 def _silent(text: str) -> None:

@@ -231,13 +231,15 @@ class Run:
     def log_epoch(self, row: Mapping[str, float]) -> None:
         """Appends a row to ``metrics.csv``; an epoch that is run again after a resume replaces its row.
 
-        Columns that another row has not are ``nan`` in it: a run may go on with a version that logs more.
+        Columns that another row has not are ``nan`` in it: an epoch may not have been validated, and a run may go on
+        with a version that logs more.
 
         Raises:
             RunError: It cannot be written; the file is as it was.
         """
         rows = [old for old in self.metrics() if old["epoch"] < row["epoch"]] + [dict(row)]
-        names = dict.fromkeys(name for known in (row, *rows) for name in known)
+        # the row that knows most gives the columns' order
+        names = dict.fromkeys(name for known in sorted((row, *rows), key=len, reverse=True) for name in known)
         text = StringIO()
         table = csv.writer(text, lineterminator="\n")  # a class's name may hold a comma
         table.writerow(names)

@@ -89,10 +89,19 @@ class RegulariseConfig(Section):
 
 class SelectionConfig(Section):
     """Which epoch's weights are ``best``: ``weak`` (lowest objective on held-out weak labels and bounds), ``dice``
-    (highest DSC on held-out full masks, as the paper does) or ``last``."""
+    (highest DSC on held-out full masks, as the paper does) or ``last``.
+
+    Attributes:
+        every: How many epochs pass from one validation to the next; the last epoch is always validated.
+    """
 
     by: Literal["weak", "dice", "last"] = "weak"
     cases: str = "validation"
+    every: Count = 1
+
+    def due(self, epoch: int, epochs: int) -> bool:
+        """Whether an epoch, counted from 0, is validated."""
+        return (epoch + 1) % self.every == 0 or epoch == epochs - 1
 
 
 class Config(Section):
@@ -110,6 +119,21 @@ class Config(Section):
     @model_validator(mode="after")
     def _augmentable(self) -> Config:
         require_grid(self.training.augment, self.data.window or self.data.size)
+        return self
+
+    @model_validator(mode="after")
+    def _validated_in_time(self) -> Config:
+        """Who waits for an improvement has to be told of it."""
+        schedule, every = self.training.schedule, self.selection.every
+        waits = {"training.stop_after": self.training.stop_after}
+        if schedule.name == "plateau":
+            waits["training.schedule.patience"] = schedule.patience
+        for key, patience in waits.items():
+            if patience is not None and patience < every:
+                raise ValueError(
+                    f"selection.every is {every}: an improvement is seen only then, and {key} waits {patience} epochs "
+                    f"for one; validate more often, or wait longer"
+                )
         return self
 
     @classmethod

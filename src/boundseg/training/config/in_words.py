@@ -49,6 +49,13 @@ def training(config: Config) -> str:
     return "; ".join(parts)
 
 
+def selection(config: Config) -> str:
+    """What chooses the best epoch."""
+    asked = config.selection
+    seldom = f", after every {asked.every} epochs" if asked.every > 1 else ""
+    return f"by {asked.by}, on {asked.cases}{seldom}"
+
+
 def constraint(asked: BoundsConfig | BoxConfig) -> str:
     """What is asked of which class, where its bounds come from, and what a violation costs."""
     options = {"scale": asked.scale, "floor": asked.floor, "softening": asked.softening, "tolerance": asked.tolerance}
