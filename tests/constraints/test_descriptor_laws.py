@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -208,6 +208,8 @@ def test_a_case_of_smaller_voxels_is_the_same_in_mm(name: str, case: Situation) 
     coarse = case.plain()
     f = coarse.frame
     assert f.spacing_mm is not None and f.image is not None and f.bands is not None
+    if name == "ratio":  # to less than a voxel, which smaller voxels make more
+        assume(bool((coarse.probs[:, 1::2].flatten(2).sum(2) >= 1).all()))
     factors = torch.tensor([2.0, 3.0, 1.0]).double()
     dims = factors[: case.dims]
     frame = replace(f, spacing_mm=f.spacing_mm / factors, image=repeated(f.image, dims), bands=repeated(f.bands, dims))

@@ -278,9 +278,17 @@ def test_what_the_disk_refuses_is_told_from_a_fault_of_ours(error: Exception, sa
     assert (told and told.partition("\n")[0]) == said
 
 
-def test_an_error_of_the_disk_is_found_in_that_of_safetensors() -> None:
-    found: Any = writing.os_error(
-        writing.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-    )
+@pytest.mark.parametrize(
+    "told",
+    [
+        "I/O error: No space left on device (os error 28)",
+        'IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })',
+    ],
+)
+def test_an_error_of_the_disk_is_found_in_that_of_safetensors(told: str) -> None:
+    found: Any = writing.os_error(writing.SafetensorError(f"Error while serializing: {told}"))
     assert (found.errno, found.strerror) == (28, "No space left on device")
+
+
+def test_another_error_of_safetensors_is_none_of_the_disks() -> None:
     assert writing.os_error(writing.SafetensorError("Error while deserializing header")) is None

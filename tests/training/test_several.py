@@ -330,7 +330,8 @@ child._COMMAND[1] = child._COMMAND[1].replace("boundseg", "pretends")
 several.train_several([Path({str(write_config("a"))!r})], {str(tmp_path)!r}, device="cpu", quiet=True)
 """
     said = tmp_path / "a.console.txt"
-    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(tmp_path)}) as process:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
         _wait_until(lambda: said.is_file() and said.read_text().endswith("\n"))
         pid = int(said.read_text())
         assert _runs(pid)

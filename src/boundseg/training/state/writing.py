@@ -12,6 +12,12 @@ from safetensors import SafetensorError
 
 from boundseg.errors import RunError
 
+# how safetensors tells an error of the operating system: from 0.6 on, and before
+_TOLD = (
+    re.compile(r"I/O error: (?P<why>.*) \(os error (?P<code>\d+)\)"),
+    re.compile(r'code: (?P<code>\d+), .*message: "(?P<why>.*)"'),
+)
+
 
 @contextmanager
 def writing(what: str, folder: Path, remedy: str = "") -> Iterator[None]:
@@ -35,8 +41,8 @@ def writing(what: str, folder: Path, remedy: str = "") -> Iterator[None]:
 
 def os_error(error: SafetensorError) -> OSError | None:
     """The operating system's error behind one of safetensors', which has only its text."""
-    found = re.search(r"I/O error: (.*) \(os error (\d+)\)", str(error))
-    return OSError(int(found[2]), found[1]) if found else None
+    found = next(filter(None, (pattern.search(str(error)) for pattern in _TOLD)), None)
+    return OSError(int(found["code"]), found["why"]) if found else None
 
 
 def append(path: Path, line: str) -> None:
