@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from boundseg.constraints import Bounds, Groups
+from boundseg.constraints import Bounds, Frame, Groups
 from boundseg.constraints.projection import Stop, ascend, project
 
 from ..plain import run_plain
@@ -55,6 +55,25 @@ def test_agrees_with_the_update_written_as_a_loop_over_images() -> None:
             odds = image.softmax(0)[1] * torch.tensor(beta2 - beta1).double().exp()
             size = float((odds / (odds + image.softmax(0)[0])).sum())
         assert beta2 - beta1 == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("step", [None, 1e-3])
+def test_a_step_is_of_the_predicted_grid_whatever_the_file_counts(step: float | None) -> None:
+    """A file of four times the voxels, whose bounds are four times as large, goes the same way."""
+    logits, bounds = with_size(445, 64), between(1800, 2200)
+    plain = ascend(logits, bounds, (1,), step=step, iterations=7)
+    four = Frame(torch.full((1, 1, 1), 4.0))
+    found = ascend(logits, bounds.times(torch.tensor([4.0])), (1,), frame=four, step=step, iterations=7)
+    # the multiplier is of the file's voxels: four of them are added for one
+    torch.testing.assert_close(4 * found.multipliers, plain.multipliers)
+    torch.testing.assert_close(found.probs, plain.probs)
+    assert plain.multipliers > 0
+
+
+def test_left_out_the_step_is_the_published_one_on_its_grid() -> None:
+    logits, bounds = with_size(445), between(1800, 2200)
+    found, published = (ascend(logits, bounds, (1,), step=step, iterations=5) for step in (None, 5e-5))
+    torch.testing.assert_close(found.multipliers, published.multipliers)
 
 
 @pytest.mark.parametrize("volumes", [False, True])

@@ -59,6 +59,22 @@ def test_the_published_ascent_is_a_solver(stop: Any) -> None:
     torch.testing.assert_close(loss.total, expected)
 
 
+def test_as_published_labels_are_pixels_of_the_proposal_like_others() -> None:
+    logits, labels = batch(3)
+    # nothing is known of the third, which its label alone teaches
+    bounds = known((20.0, 22.0), (30.0, 40.0), (-torch.inf, torch.inf))
+    loss = taught(Proposals(partial=False), logits, labels, bounds)
+    target = project(logits, bounds["size"], ((1,),), labels=labels).harden()
+    assert (target[:2, 6, 6] == 1).all()
+    expected = F.cross_entropy(logits[:2], target[:2]) + partial_cross_entropy(logits[2:], labels[2:])
+    torch.testing.assert_close(loss.total, expected)
+    (ours,) = torch.autograd.grad(loss.total, logits)
+    (theirs,) = torch.autograd.grad(expected, logits)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(loss.cross_entropy, partial_cross_entropy(logits, labels).detach())
+    torch.testing.assert_close(sum(loss.parts.values()), loss.total)
+
+
 def test_images_without_bounds_and_without_a_solution_learn_from_labels_alone() -> None:
     logits, labels = batch(3)
     # the third has a seed, and is said to be empty

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from boundseg.constraints import Constraint, Frame, Groups, Multipliers, Scope, Term
@@ -83,10 +83,12 @@ class Taught:
     Attributes:
         costs: By the name of each constraint, or of what several add together; weighted.
         figures: Totals and counts of what logs want to know.
+        instead: The images whose labels are taught by these costs, and not by the partial cross-entropy; None: none.
     """
 
     costs: dict[str, Tensor]
     figures: Figures = field(default_factory=dict)
+    instead: Bool[Tensor, " B"] | None = None
 
 
 @runtime_checkable

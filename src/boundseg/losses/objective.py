@@ -23,7 +23,7 @@ class Loss:
 
     Attributes:
         total: The sum of everything, weighted.
-        cross_entropy: Over the labelled pixels.
+        cross_entropy: Over the labelled pixels, whether it is descended or not.
         terms: What each constraint found.
         gated_crf: The energy per pixel, where it was asked for.
         figures: Totals and counts of what the method has to tell beside the terms.
@@ -125,6 +125,11 @@ class Objective:
         # a volume's cost may be float64, as its sums are
         costs = {name: cost.to(cross_entropy.dtype) for name, cost in taught.costs.items()}
         parts = {"cross_entropy": cross_entropy, **costs}
+        if taught.instead is not None:
+            replaced = taught.instead.reshape(-1, *([1] * (labels.ndim - 1)))
+            left = labels.masked_fill(replaced, self.ignore)
+            parts["cross_entropy"] = of_log_probs(log_probs, left, self.ignore, self.average)
+            cross_entropy = cross_entropy.detach()
         energy = None
         if self.gated_crf is not None:
             if images is None:

@@ -27,8 +27,9 @@ class Proposals:
 
     (Pathak et al., ICCV 2015). It takes constraints that are linear in the probabilities, all of slices or all of
     volumes: see :func:`~boundseg.constraints.projection.linear_form`. What is labelled keeps its label in the proposal,
-    and is taught by the partial cross-entropy as well. Images of which no bound is known, and those whose bounds
-    cannot be kept, are taught by their labels alone.
+    and is taught by the partial cross-entropy as well, in which a few seeds weigh as much as all other pixels do in the
+    proposal's; with ``partial=False`` by the proposal alone, as published. Images of which no bound is known, and those
+    whose bounds cannot be kept, are taught by their labels alone.
 
     The penalties of the constraints, and their weights, only report here.
 
@@ -38,10 +39,11 @@ class Proposals:
         targets: ``argmax``: the most probable class of each voxel, as published. ``best``: as many of a region's best
             voxels as its size in the proposal. ``soft``: Q itself.
         stop: Of the ascent.
-        step: Of the ascent.
+        step: Of the ascent; None: the published one.
         iterations: Of the ascent, at most.
         tolerance: Of the exact solver: the residual at which an image is done.
         weight: w.
+        partial: Whether the labels of images that a proposal teaches are taught by the partial cross-entropy as well.
 
     Raises:
         ValueError: A name that is none of these.
@@ -50,10 +52,11 @@ class Proposals:
     solver: Solver = "exact"
     targets: Targets = "argmax"
     stop: Stop = "never"
-    step: float = 5e-5
+    step: float | None = None
     iterations: int = 500
     tolerance: float = 1e-5
     weight: float = 1.0
+    partial: bool = True
 
     descends_terms = False
 
@@ -92,14 +95,16 @@ class Proposals:
         kept = proposal.feasible.all(1) & ~form.contradictory
         # the published training learns from what the ascent left, whatever that is
         taught = known & kept if self.solver == "exact" else known
-        cost = self._cross_entropy(batch, proposal, taught[groups.index])
+        images = taught[groups.index]
+        cost = self._cross_entropy(batch, proposal, images)
         count = known.sum()
         figures = {
             "proposal": (cost.detach(), torch.ones_like(cost)),
             "proposal feasible": ((known & kept).sum(), count),
             "proposal residual": (proposal.residual.where(known & kept, 0).sum(), (known & kept).sum()),
         }
-        return Taught({"proposal": self.weight * max(asked.strengths.values()) * cost}, figures)
+        costs = {"proposal": self.weight * max(asked.strengths.values()) * cost}
+        return Taught(costs, figures, None if self.partial else images)
 
     def propose(self, batch: Predicted, form: LinearForm, groups: Groups) -> Proposal:
         """The proposal of a batch.

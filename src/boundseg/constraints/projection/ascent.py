@@ -19,6 +19,8 @@ from boundseg.constraints.projection.proposal import Proposal, measured
 
 Stop = Literal["never", "published", "both"]
 
+PUBLISHED_STEP = 5e-5 * 256**2  # η times the pixels of the paper's grid
+
 
 @torch.no_grad()
 def ascend(
@@ -32,7 +34,7 @@ def ascend(
     ignore: int = 255,
     stop: Stop = "never",
     absent_below_zero: bool = True,
-    step: float = 5e-5,
+    step: float | None = None,
     iterations: int = 500,
     moved: float = 1e-3,
 ) -> Proposal:
@@ -46,10 +48,11 @@ def ascend(
         \beta_1 \leftarrow \max(0, \beta_1 + \eta (V_Q - b)), \qquad
         \beta_2 \leftarrow \max(0, \beta_2 + \eta (a - V_Q))
 
-    Pathak et al., ICCV 2015, as Kervadec et al. 2019 ran it: η = 5e-5 and 500 iterations, from 0. The dual's curvature
-    is at most a quarter of the number of voxels, so that η may be ``8 / |Ω|`` at most (1.2e-4 at 256 × 256; less for
-    a volume, over whose slices V is summed), and the way to a small V is long because the curvature vanishes there:
-    for [0, 0] about 1 / (η t) of V is left after t iterations. It is kept for comparison.
+    Pathak et al., ICCV 2015, as Kervadec et al. 2019 ran it: η = 5e-5 and 500 iterations, from 0, with V in pixels of
+    their 256 × 256 grid. Here too V and η count predicted voxels, whatever the bounds count. The dual's curvature is at
+    most a quarter of their number, so that η may be ``8 / |Ω|`` at most (1.2e-4 at 256 × 256; less for a volume, over
+    whose slices V is summed), and the way to a small V is long because the curvature vanishes there: for [0, 0] about
+    1 / (η t) of V is left after t iterations. It is kept for comparison.
 
     The published early stop looks at :math:`\beta_1` alone: a group ends once that moves by no more than 0.1 %.
     Where V <= b at the start it stays 0, the group ends in the first iteration, and its lower bound is not enforced.
@@ -68,7 +71,8 @@ def ascend(
         frame: As in :func:`~boundseg.constraints.projection.project`, as are ``groups``, ``labels``, ``ignore``.
         stop: ``never``, ``published`` (the first multiplier alone) or ``both``.
         absent_below_zero: See above.
-        step: η, in 1 / px².
+        step: η, in 1 / px² of the predicted grid; None: the published one at 256 × 256, and as large a part of what
+            η may be on other grids, 3.28 / |Ω|.
         iterations: At most.
         moved: Share of itself by which a multiplier that still moves does move.
 
@@ -92,10 +96,11 @@ def ascend(
         done = torch.zeros_like(lower, dtype=torch.bool)
         taken = torch.zeros_like(done, dtype=torch.long)
         size, _ = margin.sizes(below - above)
+        rate = _rate(step, logits, frame, groups).to(dtype)
         for i in range(iterations):
             # an unknown side has an infinite slope away from it, and stays 0
-            new_above = (above + step * (size - upper)).clamp(min=0)
-            new_below = (below + step * (lower - size)).clamp(min=0)
+            new_above = (above + rate * (size - upper)).clamp(min=0)
+            new_below = (below + rate * (lower - size)).clamp(min=0)
             new_above, new_below = torch.where(done, above, new_above), torch.where(done, below, new_below)
             taken = taken + (~done).long()
             still = (new_above - above).abs() <= moved * above
@@ -119,3 +124,16 @@ def ascend(
             logits.detach(),
             asked,
         )
+
+
+def _rate(
+    step: float | None, logits: Float[Tensor, "B K *space"], frame: Frame | None, groups: Groups | None
+) -> Float[Tensor, " G"]:
+    """η of each group, for sizes in voxels of the case: a multiplier is the larger, and a size the smaller, the fewer
+    of these a predicted voxel is."""
+    batch, _, *space = logits.shape
+    frame = frame or Frame.plain(batch, len(space), logits.device)
+    groups = groups or Groups.each(batch, logits.device)
+    pixels = groups.add(logits.new_full((batch,), torch.Size(space).numel()))
+    of_grid = PUBLISHED_STEP / pixels if step is None else torch.full_like(pixels, step)
+    return of_grid / groups.mean(frame.voxels_per_voxel) ** 2

@@ -38,9 +38,10 @@ class ProposalsConfig(Section):
     solver: Solver = "exact"
     targets: Targets = "argmax"
     stop: Stop = "never"
-    step: Positive = 5e-5
+    step: Positive | None = None
     iterations: Count = 500
     weight: NotNegative = 1.0
+    partial: bool = True
 
     def require(self, constraints: Sequence[Constraint]) -> None:
         """Refuses what no proposal can keep, before anything is prepared.
@@ -79,7 +80,15 @@ class ProposalsConfig(Section):
 
     def build(self, constraints: Sequence[Constraint], cases: Sequence[TaughtCase], device: torch.device) -> Method:
         """The method itself."""
-        return Proposals(self.solver, self.targets, self.stop, self.step, self.iterations, weight=self.weight)
+        return Proposals(
+            self.solver,
+            self.targets,
+            self.stop,
+            self.step,
+            self.iterations,
+            weight=self.weight,
+            partial=self.partial,
+        )
 
 
 class _OfMultipliers(Section):
