@@ -18,7 +18,8 @@ from tests.integrations import nnunet_cases as cases
 pytest.importorskip("nnunetv2", reason="pip install 'boundseg[nnunet]'")
 
 CONSTRAINT = "- size: {class: LV, set: individual, penalty: log_hinge, weight: 0.1}"
-SHAPES = {"2d": ([144, 144], [3.0, 3.0], 8), "3d_fullres": ([12, 128, 128], [10.0, 3.0, 3.0], 2)}
+# of patches, their spacing, how many make a batch, and after how many epochs of 25 steps a few bounds are kept
+SHAPES = {"2d": ([144, 144], [3.0, 3.0], 8, 6), "3d_fullres": ([12, 128, 128], [10.0, 3.0, 3.0], 2, 16)}
 
 
 @pytest.mark.slow
@@ -40,10 +41,10 @@ def test_violations_on_held_out_hearts_fall_against_the_same_run_without_bounds(
     written = convert_nnunet(dataset, tmp_path / "raw" / cases.NAME, "erosion", "full")
     preprocessed = tmp_path / "preprocessed" / cases.NAME
     write_splits_final(preprocessed / "splits_final.json", [(written.train, written.held_out)])
-    schedule = "epochs: 6\niterations: 25\nvalidation_iterations: 2\n"
+    patch, spacing, batch, epochs = SHAPES[configuration]
+    schedule = f"epochs: {epochs}\niterations: 25\nvalidation_iterations: 2\n"
     cases.ask(tmp_path, f"constraints:\n  {CONSTRAINT}\n{schedule}")
     cases.ask(tmp_path, f"constraints: []\n{schedule}", "nothing")
-    patch, spacing, batch = SHAPES[configuration]
     cases.plan(tmp_path, {configuration: {"patch_size": patch, "spacing": spacing, "batch_size": batch}})
     from boundseg.integrations.nnunet.judged import judge_folder, summary
     from boundseg.integrations.nnunet.trainer import named

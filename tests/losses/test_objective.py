@@ -42,6 +42,23 @@ def test_published_and_text_averages() -> None:
     torch.testing.assert_close(one, partial_cross_entropy(logits[:1], labels[:1], IGNORE, "batch"))
 
 
+def test_a_sum_over_a_batch_is_the_sum_of_its_images_penalties_and_all() -> None:
+    """Kervadec et al. 2019, eq. 2: an image's penalty weighs the same against its cross-entropy in any batch."""
+    logits, labels = drawn(5, 3, 4, 5, 5)
+    constraint = Constraint("size", Size(), ((1,), (2,)), scale=1.0, weight=0.3)
+    # of the third image, the second class is not known
+    bounds = Bounds.at_most(torch.tensor([[2.0, 3.0], [1.0, 9.0], [2.0, torch.inf]]))
+    objective = Objective(IGNORE, [constraint], average="sum")
+    whole = objective(logits, labels, {"size": bounds})
+    alone = [
+        objective(logits[i : i + 1], labels[i : i + 1], {"size": Bounds.at_most(bounds.upper[i : i + 1])}).total
+        for i in range(3)
+    ]
+    torch.testing.assert_close(whole.total, torch.stack(alone).sum())
+    violations = (logits.softmax(1)[:, [1, 2]].flatten(2).sum(2) - bounds.upper).clamp(min=0)
+    torch.testing.assert_close(whole.parts["size"], 0.3 * violations.square().sum())
+
+
 def test_full_supervision_is_the_case_with_nothing_ignored() -> None:
     logits, labels = drawn(2, 2, 3, 5, 5, labelled=1.0)
     torch.testing.assert_close(full_cross_entropy(logits, labels), partial_cross_entropy(logits, labels, IGNORE))

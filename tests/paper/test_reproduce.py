@@ -220,6 +220,16 @@ def test_a_split_by_volume_is_a_folder_of_links(begun: Begun, tmp_path: Path) ->
     assert again.fingerprint() == view.fingerprint()
 
 
+def test_without_a_test_set_the_papers_way_stays_apart(bare_hearts: Path, tmp_path: Path) -> None:
+    """Judged on the same cases twice: once with an empty slice that is predicted empty as 1, once without it."""
+    asked = {"preset": "published", "scale": "quick", "split": "volumes", "only": ["full"], "overrides": CHANGED}
+    reproduce("table1", [bare_hearts], out=tmp_path, device="cpu", quiet=True, threads=1, **asked)  # type: ignore[arg-type]
+    folder = tmp_path / "table1" / "full" / "seed0"
+    judged = {name: Evaluation.read(folder / name) for name in ("evaluation", "evaluation_validation")}
+    assert [one.empty for one in judged.values()] == ["nan", "one"]
+    assert [one.about["cases"] for one in judged.values()] == ["validation", "validation"]
+
+
 def test_the_penalty_needs_no_data(tmp_path: Path) -> None:
     found = reproduce("figure1", out=tmp_path)
     costs = pd.read_csv(found.files["csv"]).set_index("size_px")["quadratic (the paper's)"]

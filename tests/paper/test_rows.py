@@ -127,7 +127,7 @@ def test_the_published_preset_says_what_the_notes_say(scale: Scale, batch: int, 
     assert common.network.spare_outputs == 2
     assert common.training.average == "batch"
     assert common.training.optimizer.betas == (0.9, 0.99)
-    assert common.selection.by == "dice"
+    assert common.selection.by == "slice_dice"
     assert common.supervision[0].labels == "erosion_256"
     size = common.supervision[0].constraints[0].size
     assert size is not None

@@ -99,7 +99,12 @@ def test_how_far_a_run_is(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("selection", "column", "said"),
     [
-        ("dice", "validation dice: LV", "selected by dice: mean DSC 0.2500 on validation, the highest"),
+        ("dice", "validation dice: LV", "selected by dice: mean DSC of volumes 0.2500 on validation, the highest"),
+        (
+            "slice_dice",
+            "validation slice dice: LV",
+            "selected by slice_dice: mean DSC of slices 0.2500 on validation, the highest",
+        ),
         ("dice", "validation objective", "selected by dice: nothing was held out, so the last epoch is kept"),
         ("weak", "gradient", "selected by weak: nothing was held out, so the last epoch is kept"),
         ("last", "validation objective", "selected by last"),

@@ -18,6 +18,7 @@ from boundseg.errors import ConfigError, DatasetError, RunError
 from boundseg.inference import Predictor, label_map
 from boundseg.training import loop
 from boundseg.training.config import Config
+from boundseg.training.evaluate import evaluate
 from boundseg.training.loop import train
 from boundseg.training.run import Run
 
@@ -343,6 +344,22 @@ def test_best_is_the_best_epoch_by_what_selects(
     ]
     assert trained.checkpoint("best").state["epoch"] == scores.index(min(scores))
     assert trained.checkpoint("last").state["epoch"] == 3
+
+
+def test_by_slices_the_measure_is_the_papers(tiny_dataset: Path, tmp_path: Path) -> None:
+    config = tiny(
+        tiny_dataset,
+        entry("full", "few"),
+        training={"epochs": 4, "batch_size": 10, "optimizer": {"lr": 2e-2}},
+        selection={"by": "slice_dice"},
+    )
+    trained = run(config, tmp_path / "run")
+    of_class = {name: [row[f"validation slice dice: {name}"] for row in trained.metrics()] for name in ("LV", "Myo")}
+    scores = [sum(both) / 2 for both in zip(*of_class.values(), strict=True)]
+    assert trained.checkpoint("best").state["epoch"] == scores.index(max(scores))
+    judged = evaluate(trained, "validation", which="last", device="cpu", empty="one").slices
+    for name, values in of_class.items():
+        assert values[-1] == pytest.approx(judged[judged["class"] == name]["dice"].mean(), abs=1e-6)
 
 
 def test_only_every_other_epoch_is_validated_and_the_last(tiny_dataset: Path, tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def _whole(
     constraints = [c for c in objective.constraints if c.name in terms]
     strengths = {c.name: strength[c.name] if isinstance(strength, Mapping) else strength for c in constraints}
     others = {c.name: gathered.counts[c.name] - gathered.own[c.name] for c in of_slices}
-    taught = objective.method(Asked(constraints, terms, strengths, rows, elsewhere=others))
+    taught = objective.method(Asked(constraints, terms, strengths, rows, elsewhere=others, average=objective.average))
     # of slices, each process has a share of the mean; their mean over the processes is to be that of one process
     shared = {c.name for c in of_slices}
     costs = {name: cost * (world if name in shared else 1) for name, cost in taught.costs.items()}

@@ -56,6 +56,7 @@ class Asked:
         rows: Which of all slices, and of all volumes, those of the batch are.
         predicted: The batch itself; None where terms of several chunks were put together.
         elsewhere: By a constraint's name, how many values the rest of a divided batch averages over.
+        average: How cross-entropies are averaged: where they are summed, costs are too.
     """
 
     constraints: Sequence[Constraint]
@@ -64,6 +65,7 @@ class Asked:
     rows: Rows | None = None
     predicted: Predicted | None = None
     elsewhere: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+    average: Average = "image"
 
     def factor(self, constraint: Constraint) -> float:
         """The weight of a constraint, warm-up included."""
@@ -71,8 +73,10 @@ class Asked:
 
     def mean(self, constraint: Constraint, cost: Float[Tensor, "G *values"]) -> Float[Tensor, ""]:
         """A cost for each value of a constraint, averaged over the known ones, those of the rest of the batch among
-        them."""
+        them; or summed: an image's penalty weighs against its cross-entropy whatever else is in the batch."""
         total, count = self.terms[constraint.name].bounds.total(cost)
+        if self.average == "sum":
+            return total
         return total / (count + self.elsewhere.get(constraint.name, 0)).clamp(min=1).to(total.dtype)
 
 

@@ -52,7 +52,8 @@ class Objective:
     Args:
         ignore: The label of pixels about which nothing is known.
         constraints: What is asked of the prediction.
-        average: How the cross-entropy is averaged, see :func:`partial_cross_entropy`.
+        average: How the cross-entropy is averaged, see :func:`partial_cross_entropy`; with ``sum``, the plain sum of
+            Kervadec et al. 2019, eq. 2, costs are summed over the known values as well.
         gated_crf: Neighbours that look alike should be of one class; left out, nothing is said of neighbours.
         method: How constraints teach: :class:`Penalties`, :class:`Lagrangian` or :class:`Proposals`.
     """
@@ -121,7 +122,7 @@ class Objective:
             terms = self._terms(asked, probs, bounds, frame, volumes, t, elsewhere, totals)
         strengths = {c.name: strength.get(c.name, 1.0) if isinstance(strength, Mapping) else strength for c in asked}
         predicted = Predicted(logits, log_probs, labels, self.ignore, frame, volumes, self.average)
-        taught = self.method(Asked(asked, terms, strengths, rows, predicted, rest))
+        taught = self.method(Asked(asked, terms, strengths, rows, predicted, rest, self.average))
         # a volume's cost may be float64, as its sums are
         costs = {name: cost.to(cross_entropy.dtype) for name, cost in taught.costs.items()}
         parts = {"cross_entropy": cross_entropy, **costs}

@@ -208,7 +208,15 @@ def _judged(one: Planned, folder: str, cases: str, which: Which) -> Evaluation |
     except (FileNotFoundError, ValueError, KeyError):
         return None
     epoch = _state(one.folder / "checkpoints" / which).get("epoch")
-    wanted = {"cases": cases, "weights": which, "epoch": epoch, "dataset": str(one.dataset.folder.resolve())}
+    # without a test set the validation cases are judged in both ways
+    empty = "one" if folder == ON_VALIDATION else "nan"
+    wanted = {
+        "cases": cases,
+        "weights": which,
+        "epoch": epoch,
+        "empty": empty,
+        "dataset": str(one.dataset.folder.resolve()),
+    }
     return found if all(found.about.get(key) == value for key, value in wanted.items()) else None
 
 

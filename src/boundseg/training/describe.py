@@ -194,12 +194,14 @@ class RunDescription:
             return {}
         asked = self.run.config.selection
         row = next((row for row in self.rows if row["epoch"] == self.best_epoch), {})
-        dice = [value for name, value in row.items() if name.startswith("validation dice: ") and value == value]
+        by_masks = asked.by_masks
+        dice = [value for name, value in row.items() if by_masks and name.startswith(by_masks) and value == value]
         text = f"epoch {self.best_epoch}, selected by {asked.by}"
         if asked.by == "weak" and "validation objective" in row:
             text += f": objective {row['validation objective']:.4g} on {asked.cases}, the lowest"
-        elif asked.by == "dice" and dice:
-            text += f": mean DSC {sum(dice) / len(dice):.4f} on {asked.cases}, the highest"
+        elif dice:
+            of = "slices" if asked.by == "slice_dice" else "volumes"
+            text += f": mean DSC of {of} {sum(dice) / len(dice):.4f} on {asked.cases}, the highest"
         elif asked.by != "last":
             text += ": nothing was held out, so the last epoch is kept"
         return {"best": text}

@@ -121,6 +121,7 @@ def _epochs(
     progress, running, method, processes = session.progress, session.running, session.method, session.processes
     refusals, clock = Refusals(processes), Clock(engine.device)
     watch = tensorboard(run.folder) if processes.first else lambda row: None
+    of_slices = config.selection.by == "slice_dice"
 
     def augmented(make: Callable[[], Batch]) -> Batch:
         batch = make()
@@ -196,7 +197,9 @@ def _epochs(
             session.average_statistics()
             row = {"epoch": float(epoch), "lr": lr, **means(merged(processes.gather(running.state())))}
             if config.selection.due(epoch, settings.epochs):
-                row |= validate(engine.judged, teaching, engine.judged_by, dataset, processes, t, steps.chunk)
+                row |= validate(
+                    engine.judged, teaching, engine.judged_by, dataset, processes, t, steps.chunk, of_slices
+                )
             clock.lap("validation")
             require_finite(row, run)
             best = progress.update(epoch, _score(row, config, teaching), settings.schedule)
@@ -236,9 +239,10 @@ def _score(row: dict[str, float], config: Config, teaching: Teaching) -> float:
         return -row["epoch"]
     if not config.selection.due(int(row["epoch"]), config.training.epochs):
         return math.nan
-    if config.selection.by == "weak":
+    by_masks = config.selection.by_masks
+    if by_masks is None:
         return row["validation objective"]
-    dice = [v for name, v in row.items() if name.startswith("validation dice: ") and not math.isnan(v)]
+    dice = [v for name, v in row.items() if name.startswith(by_masks) and not math.isnan(v)]
     return -sum(dice) / len(dice) if dice else math.inf
 
 

@@ -63,6 +63,10 @@ class Running:
         """Adds one figure of a batch, to be averaged over those it was added for."""
         self._add(name, figure.detach(), torch.ones((), device=self._device))
 
+    def add_each(self, name: str, figures: Tensor) -> None:
+        """The same of several figures at once."""
+        self._add(name, figures.detach().sum(), torch.tensor(figures.numel(), device=self._device))
+
     def _add(self, name: str, total: Tensor, count: Tensor) -> None:
         self._sums[name] = self._sums.get(name, 0) + total.to(self._dtype)
         self._counts[name] = self._counts.get(name, 0) + count.to(self._dtype)

@@ -25,6 +25,7 @@ def validate(
     processes: Processes,
     t: float,
     chunk: int | tuple[int, int, int] | None = None,
+    of_slices: bool = False,
 ) -> dict[str, float]:
     """Means over the held-out cases, for a row of ``metrics.csv``; empty where there are none.
 
@@ -38,6 +39,8 @@ def validate(
     Args:
         t: The steepness of log-barriers.
         chunk: How many slices the network sees at once, where training does not see a volume's either; None: all.
+        of_slices: Also the mean DSC of single slices, of which one that is empty and predicted empty counts 1: the
+            paper's measure.
     """
     if not teaching.validation:
         return {}
@@ -60,7 +63,10 @@ def validate(
             of_classes["leak"] = _leak(logits, batch)
         if "full" in case.prepared.labels:
             target = torch.from_numpy(np.array(case.prepared.labels["full"])).to(device)
-            of_classes["dice"] = _dice(logits, target, len(dataset.labels), dataset.ignore)
+            prediction = _predicted(logits, target, len(dataset.labels), dataset.ignore)
+            of_classes["dice"] = _dice(prediction, target, len(dataset.labels))
+            for name, value in dataset.classes.items() if of_slices else ():
+                running.add_each(f"slice dice: {name}", _dice_of_slices(prediction, target, value))
         for what, of_class in of_classes.items():
             for name, value in dataset.classes.items():
                 running.add_defined(f"{what}: {name}", of_class[value])
@@ -74,13 +80,26 @@ def _leak(logits: Tensor, batch: Batch) -> Tensor:
     return leak.value(sums[None])[0].where(leak.defined(sums[None])[0], torch.nan)
 
 
-def _dice(logits: Tensor, target: Tensor, classes: int, ignore: int) -> Tensor:
-    """DSC of each class over a volume (slices or one image), [K]; voxels without a reference are left out."""
+def _predicted(logits: Tensor, target: Tensor, classes: int, ignore: int) -> Tensor:
+    """The most probable class of every voxel; ``ignore`` where there is no reference."""
     prediction = (logits > 0).long()[:, 0] if logits.shape[1] == 1 else logits.argmax(1)
     prediction = prediction.where(prediction < classes, 0)  # spare outputs
-    prediction = prediction.where(target != ignore, ignore)
+    return prediction.where(target != ignore, ignore)
+
+
+def _dice(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    """DSC of each class over a volume (slices or one image), [K]."""
     values = torch.arange(classes, device=target.device)
     predicted = torch.stack([(prediction == value).sum() for value in values])
     there = torch.stack([(target == value).sum() for value in values])
     both = torch.stack([((prediction == value) & (target == value)).sum() for value in values])
     return 2 * both / (predicted + there)
+
+
+def _dice_of_slices(prediction: Tensor, target: Tensor, value: int) -> Tensor:
+    """DSC of a class in every slice, [S]; 1 where it is neither there nor predicted."""
+    if target.ndim == 4:  # a volume as one image, [1, H, W, S]
+        prediction, target = (labels[0].movedim(-1, 0) for labels in (prediction, target))
+    predicted, there = (prediction == value).flatten(1), (target == value).flatten(1)
+    either = predicted.sum(1) + there.sum(1)
+    return torch.where(either > 0, 2 * (predicted & there).sum(1) / either.clamp(min=1), 1)

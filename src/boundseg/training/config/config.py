@@ -89,15 +89,21 @@ class RegulariseConfig(Section):
 
 class SelectionConfig(Section):
     """Which epoch's weights are ``best``: ``weak`` (lowest objective on held-out weak labels and bounds), ``dice``
-    (highest DSC on held-out full masks, as the paper does) or ``last``.
+    (highest DSC of volumes on held-out full masks), ``slice_dice`` (of slices, as the paper does: one that is empty
+    and predicted empty counts 1) or ``last``.
 
     Attributes:
         every: How many epochs pass from one validation to the next; the last epoch is always validated.
     """
 
-    by: Literal["weak", "dice", "last"] = "weak"
+    by: Literal["weak", "dice", "slice_dice", "last"] = "weak"
     cases: str = "validation"
     every: Count = 1
+
+    @property
+    def by_masks(self) -> str | None:
+        """The beginning of the columns of ``metrics.csv`` whose mean is to be the highest; None: no mask chooses."""
+        return {"dice": "validation dice: ", "slice_dice": "validation slice dice: "}.get(self.by)
 
     def due(self, epoch: int, epochs: int) -> bool:
         """Whether an epoch, counted from 0, is validated."""

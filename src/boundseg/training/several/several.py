@@ -249,6 +249,6 @@ def _outcome(child: Child) -> Outcome:
         child.epochs,
         progress.get("best_epoch"),
         judged_by,
-        (-best if judged_by == "dice" else best) if known else None,
+        (-best if child.config.selection.by_masks else best) if known else None,
         sum(row["seconds"] for row in child.rows) / 60,
     )
