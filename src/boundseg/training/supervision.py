@@ -306,9 +306,10 @@ def _require_label_sets(config: Config, dataset: Dataset) -> None:
 
 
 def _require_something_to_select_by(config: Config, dataset: Dataset, held_out: Sequence[str]) -> None:
-    if config.selection.by_masks and not any(dataset.label_path(case).is_file() for case in held_out):
+    asked = config.selection
+    if asked.by_masks and not any(dataset.label_path(case).is_file() for case in held_out):
         raise ConfigError(
-            f"selection.by: {config.selection.by} needs held-out cases with full masks, and {config.selection.cases!r} holds none.",
+            f"selection.by: {asked.by} needs held-out cases with full masks, and {asked.cases!r} holds none.",
             str(dataset.folder / "splits.json"),
             "Name other selection.cases, or select by weak or last.",
         )
