@@ -42,7 +42,12 @@ class BoundedModule(lightning.LightningModule):
         self.judging = replace(objective, method=Penalties())
         # a module of this one: saved with it, and moved to its device
         self.multipliers = objective.method.multipliers if isinstance(objective.method, Lagrangian) else None
-        self._taught: tuple[Mapping[str, Term], Rows] | None = None
+        if self.multipliers is not None:
+            # each process raises those of its own images: DDP would overwrite them by those of the first
+            names = [f"multipliers.{name}" for name, _ in self.multipliers.named_buffers()]
+            self._ddp_params_and_buffers_to_ignore = names
+        # of the batches since the last step, each with the values that the network's own step begins from
+        self._taught: list[tuple[Mapping[str, Term], Rows]] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
@@ -56,14 +61,29 @@ class BoundedModule(lightning.LightningModule):
         known = batch.Known.of(batchdata, logits, self.complete)
         found = batch.priced(self.objective, logits, known, images)
         if self.multipliers is not None:
-            self._taught = found.terms, known.rows
+            self._taught.append(({name: term.detach() for name, term in found.terms.items()}, known.rows))
         return self._told(found, "loss", len(images))
 
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """The optimiser's step, and then that of the multipliers, where there are some."""
+        super().optimizer_step(*arguments, **options)
+        self._ascend()
+
     def on_train_batch_end(self, *_: Any) -> None:
-        """The multipliers' own step, where there are some, with the values that the network's began from."""
-        if self._taught is not None and isinstance(self.objective.method, Lagrangian):
-            self.objective.method.ascend(self.objective.constraints, *self._taught)
-            self._taught = None
+        """The multipliers' step where a module of one's own steps by itself."""
+        if not self.automatic_optimization:
+            self._ascend()
+
+    def _ascend(self) -> None:
+        method = self.objective.method
+        if not isinstance(method, Lagrangian):
+            return
+        for terms, rows in self._taught:
+            method.ascend(self.objective.constraints, terms, rows)
+        self._taught = []
+        if self.trainer.world_size > 1:
+            # after each step, not each epoch: a checkpoint may be written after any of them
+            method.multipliers.merge(_sum)
 
     def validation_step(self, batchdata: Mapping[str, Any], index: int) -> dict[str, Any]:
         """The same of held-out images."""
@@ -142,6 +162,13 @@ class LogConstraints(lightning.Callback):
             sums = torch.stack(own[name]) if name in own else nothing
             total, count = trainer.strategy.reduce(sums, reduce_op="sum")
             module.log(name, total / count, sync_dist=trainer.world_size > 1)
+
+
+def _sum(own: Tensor) -> Tensor:
+    """The sum over all processes."""
+    total = own.clone()
+    distributed.all_reduce(total)
+    return total
 
 
 def _of_all(trainer: lightning.Trainer, names: list[str]) -> list[str]:
