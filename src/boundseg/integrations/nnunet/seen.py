@@ -42,7 +42,9 @@ def one_slice_axis(grids: Mapping[str, CaseGrid]) -> int:
     Raises:
         DatasetError: They have different ones: a batch has one, and would measure the others' slices across.
     """
-    first = {grid.slice_axis: case for case, grid in reversed(grids.items())}
+    first: dict[int, str] = {}
+    for case, grid in grids.items():
+        first.setdefault(grid.slice_axis, case)
     if len(first) > 1:
         (one, case), (other, another), *_ = sorted(first.items())
         raise DatasetError(
