@@ -12,6 +12,7 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from boundseg.constraints import Constraint, Multipliers, Size
+from boundseg.errors import InputError
 from boundseg.integrations import batch
 from boundseg.integrations.lightning import BoundedModule, LogConstraints
 from boundseg.losses import Lagrangian, Objective
@@ -42,12 +43,13 @@ def quiet(**options: Any) -> lightning.Trainer:
     )  # fmt: skip
 
 
-def trained(epochs: int, **options: Any) -> tuple[BoundedModule, lightning.Trainer]:
+def trained(epochs: int, held_out: Any = None, **options: Any) -> tuple[BoundedModule, lightning.Trainer]:
     lightning.seed_everything(0, verbose=False)
     network = torch.nn.Conv2d(1, 2, 3, padding=1)
     module = BoundedModule(network, Objective(constraints=[AREA]), partial(torch.optim.SGD, lr=0.1))
     trainer = quiet(max_epochs=epochs, callbacks=[LogConstraints()], **options)
-    trainer.fit(module, DataLoader(images(), batch_size=3), DataLoader(images()[:2], batch_size=1))
+    judged = [DataLoader(some, batch_size=1) for some in held_out or [images()[:2]]]
+    trainer.fit(module, DataLoader(images(), batch_size=3), judged)
     return module, trainer
 
 
@@ -108,6 +110,32 @@ def test_multipliers_rise_after_each_step_and_are_saved_with_the_module() -> Non
     predicted = trainer.predict(module, DataLoader(images()[:2], batch_size=2))
     assert predicted is not None
     assert predicted[0].shape == (2, 2, 16, 16)
+
+
+def test_several_held_out_loaders_have_figures_of_their_own() -> None:
+    module, trainer = trained(1, held_out=[images()[1:2], images()[3:4]])
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    value = [logged[f"val/area/value/dataloader_idx_{i}"] for i in (0, 1)]
+    assert value[0] != value[1]
+    assert {"val_loss/dataloader_idx_0", "val_loss/dataloader_idx_1"} < set(logged)
+    assert "val/area/value" not in logged
+    (first, second) = trainer.test(module, [DataLoader(images()[:2]), DataLoader(images()[2:])], verbose=False)
+    assert first["test_loss/dataloader_idx_0"] > 0
+    assert second["test_loss/dataloader_idx_1"] > 0
+
+
+def test_bounds_that_half_precision_would_change_are_refused() -> None:
+    with pytest.raises(InputError, match="bounds came in half precision"):
+        trained(1, precision="bf16-true")
+
+
+def test_labels_are_looked_at_before_they_are_moved() -> None:
+    network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    module = BoundedModule(network, Objective(), partial(torch.optim.SGD, lr=0.1))
+    with pytest.raises(InputError, match="labels lie between classes"):
+        module.on_before_batch_transfer({"label": torch.full((1, 4, 4), 0.5)}, 0)
+    whole = {"label": torch.ones(1, 4, 4)}
+    assert module.on_before_batch_transfer(whole, 0) is whole
 
 
 def taught(callbacks: Any = (), **options: Any) -> tuple[BoundedModule, lightning.Trainer]:
