@@ -14,10 +14,10 @@ import argparse
 import numpy as np
 import torch
 from monai.data import DataLoader, Dataset
-from monai.engines import SupervisedTrainer
-from monai.metrics import DiceMetric
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import MeanDice, from_engine
 from monai.networks.nets import UNet
-from monai.transforms import Compose, EnsureChannelFirstd, RandAffined, ScaleIntensityd
+from monai.transforms import AsDiscreted, Compose, EnsureChannelFirstd, RandAffined, ScaleIntensityd
 from monai.utils import set_determinism
 
 from boundseg.constraints import Bounds, Constraint, Size
@@ -79,15 +79,22 @@ def train(cases: list[dict[str, object]], epochs: int, weight: float) -> torch.n
     return network
 
 
-@torch.no_grad()
 def dice(network: torch.nn.Module, cases: list[dict[str, object]]) -> float:
-    network.eval()
-    maps = ["image", "mask"]
+    """By MONAI's evaluator on full masks; it knows of no bounds, and has MONAI's own ``prepare_batch``."""
+    maps = ["image", "label"]
+    judged = [{"image": case["image"], "label": case["mask"]} for case in cases]
     steps = Compose([EnsureChannelFirstd(maps, channel_dim="no_channel"), ScaleIntensityd("image")])
-    metric = DiceMetric(include_background=False, num_classes=2)
-    for batch in DataLoader(Dataset(cases, steps), batch_size=8):
-        metric(network(batch["image"]).argmax(1, keepdim=True), batch["mask"])
-    return float(metric.aggregate())
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset(judged, steps), batch_size=8),
+        network=network,
+        postprocessing=AsDiscreted("pred", argmax=True),
+        key_val_metric={
+            "dice": MeanDice(include_background=False, num_classes=2, output_transform=from_engine(["pred", "label"]))
+        },
+    )
+    evaluator.run()
+    return float(evaluator.state.metrics["dice"])
 
 
 def main() -> None:

@@ -98,6 +98,72 @@ def test_one_channel_has_the_frame_of_two_classes() -> None:
         batch.loss(Objective(constraints=[AREA]), logits, content, complete=[7])
 
 
+def slices_of(numbers: list[int], inside: list[bool], slices: int) -> dict[str, torch.Tensor]:
+    """The frame of slices of one volume, as AddFramed writes it."""
+    affine = torch.eye(3, 4).repeat(len(numbers), 1, 1)
+    affine[:, 2, 3] = torch.tensor(numbers, dtype=torch.float32)
+    weight = torch.tensor(inside).float().reshape(-1, 1, 1).expand(-1, 8, 9)
+    count = len(numbers)
+    return {"affine": affine, "weight": weight, "spacing_mm": torch.ones(count, 3),
+            "whole": torch.ones(count, dtype=torch.bool), "slices": torch.full((count,), slices)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("numbers", "inside", "whole"),
+    [
+        ([0, 1, 2, 3], [True] * 4, True),
+        ([3, 1, 0, 2], [True] * 4, True),
+        ([0, 1, 2], [True] * 3, False),
+        ([0, 1, 2, 2], [True] * 4, False),  # drawn twice
+        ([0, 1, 2, 4], [True] * 3 + [False], False),  # padding
+        ([-1, 0, 1, 2, 3, 4], [False] + [True] * 4 + [False], True),
+    ],
+)
+def test_of_a_volume_that_lacks_slices_only_upper_bounds_hold(
+    numbers: list[int], inside: list[bool], whole: bool
+) -> None:
+    content = {
+        "label": torch.full((len(numbers), 8, 9), 255),
+        "bounds": {"volume": torch.tensor([[[90.0, 100.0]] * 2])},
+        "volume": ["a"] * len(numbers),
+        "frame": slices_of(numbers, inside, 4),
+    }
+    found = batch.loss(Objective(constraints=[VOLUME]), torch.randn(len(numbers), 3, 8, 9), content)
+    bounds = found.terms["volume"].bounds
+    assert bounds.lower.tolist() == [[90, 90]] if whole else [[-INF, -INF]]
+    assert bounds.upper.tolist() == [[100, 100]]
+
+
+def test_volumes_of_a_batch_have_their_own_numbers_of_slices() -> None:
+    frames = [slices_of([0, 1], [True] * 2, 2), slices_of([0, 1], [True] * 2, 3)]
+    content = {
+        "label": torch.full((4, 8, 9), 255),
+        "volume": ["a", "a", "b", "b"],
+        "frame": {name: torch.cat([frame[name] for frame in frames]) for name in frames[0]},
+    }
+    known = batch.Known.of(content, torch.randn(4, 3, 8, 9))
+    assert known.volumes is not None
+    assert known.volumes.parts.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_what_half_precision_has_changed_is_refused(half: torch.dtype) -> None:
+    logits, labels = logits_and_labels()
+    pairs = torch.tensor([[0.0, 1037.0]] * 4, dtype=half)
+    frame = slices_of([0, 1, 2, 3], [True] * 4, 4)
+    frame["weight"] = frame["weight"].to(half)
+    for content in (
+        {"bounds": {"area": pairs}},
+        {"bounds": {"area": (pairs[:, 0], pairs[:, 1])}},
+        {"bounds": {"area": Bounds(pairs[:, :1], pairs[:, 1:])}},
+        {"frame": frame},
+        {"frame": Frame(frame["weight"])},
+    ):
+        with pytest.raises(InputError, match=r"came in half precision, which changes numbers\.[\s\S]*bf16-mixed"):
+            batch.Known.of({"label": labels, **content}, logits)
+    assert batch.Known.of({"label": labels.to(half), "bounds": {"area": pairs.float()}}, logits.to(half)).bounds
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

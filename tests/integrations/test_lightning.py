@@ -8,9 +8,11 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from torch import distributed
 from torch.utils.data import DataLoader
 
 from boundseg.constraints import Constraint, Multipliers, Size
+from boundseg.errors import InputError
 from boundseg.integrations import batch
 from boundseg.integrations.lightning import BoundedModule, LogConstraints
 from boundseg.losses import Lagrangian, Objective
@@ -34,15 +36,20 @@ def images() -> list[dict[str, Any]]:
     return found
 
 
-def trained(epochs: int, **options: Any) -> tuple[BoundedModule, lightning.Trainer]:
+def quiet(**options: Any) -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, **options,
+    )  # fmt: skip
+
+
+def trained(epochs: int, held_out: Any = None, **options: Any) -> tuple[BoundedModule, lightning.Trainer]:
     lightning.seed_everything(0, verbose=False)
     network = torch.nn.Conv2d(1, 2, 3, padding=1)
     module = BoundedModule(network, Objective(constraints=[AREA]), partial(torch.optim.SGD, lr=0.1))
-    trainer = lightning.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[LogConstraints()], **options,
-    )  # fmt: skip
-    trainer.fit(module, DataLoader(images(), batch_size=3), DataLoader(images()[:2], batch_size=1))
+    trainer = quiet(max_epochs=epochs, callbacks=[LogConstraints()], **options)
+    judged = [DataLoader(some, batch_size=1) for some in held_out or [images()[:2]]]
+    trainer.fit(module, DataLoader(images(), batch_size=3), judged)
     return module, trainer
 
 
@@ -94,10 +101,7 @@ def test_multipliers_rise_after_each_step_and_are_saved_with_the_module() -> Non
     network = torch.nn.Conv2d(1, 2, 3, padding=1)
     module = BoundedModule(network, Objective(constraints=[AREA], method=method), partial(torch.optim.SGD, lr=0.1))
     rows = [{**one, "rows": {"slice": i}} for i, one in enumerate(images())]
-    trainer = lightning.Trainer(
-        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
+    trainer = quiet(max_epochs=2)
     trainer.fit(module, DataLoader(rows, batch_size=3), DataLoader(images()[:2], batch_size=1))
     raised = method.multipliers.of("area")
     assert (raised[1, 1::2] > 0).all(), "much too large at first"
@@ -106,3 +110,84 @@ def test_multipliers_rise_after_each_step_and_are_saved_with_the_module() -> Non
     predicted = trainer.predict(module, DataLoader(images()[:2], batch_size=2))
     assert predicted is not None
     assert predicted[0].shape == (2, 2, 16, 16)
+
+
+def test_several_held_out_loaders_have_figures_of_their_own() -> None:
+    module, trainer = trained(1, held_out=[images()[1:2], images()[3:4]])
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    value = [logged[f"val/area/value/dataloader_idx_{i}"] for i in (0, 1)]
+    assert value[0] != value[1]
+    assert {"val_loss/dataloader_idx_0", "val_loss/dataloader_idx_1"} < set(logged)
+    assert "val/area/value" not in logged
+    (first, second) = trainer.test(module, [DataLoader(images()[:2]), DataLoader(images()[2:])], verbose=False)
+    assert first["test_loss/dataloader_idx_0"] > 0
+    assert second["test_loss/dataloader_idx_1"] > 0
+
+
+def test_bounds_that_half_precision_would_change_are_refused() -> None:
+    with pytest.raises(InputError, match="bounds came in half precision"):
+        trained(1, precision="bf16-true")
+
+
+def test_labels_are_looked_at_before_they_are_moved() -> None:
+    network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    module = BoundedModule(network, Objective(), partial(torch.optim.SGD, lr=0.1))
+    with pytest.raises(InputError, match="labels lie between classes"):
+        module.on_before_batch_transfer({"label": torch.full((1, 4, 4), 0.5)}, 0)
+    whole = {"label": torch.ones(1, 4, 4)}
+    assert module.on_before_batch_transfer(whole, 0) is whole
+
+
+def taught(callbacks: Any = (), **options: Any) -> tuple[BoundedModule, lightning.Trainer]:
+    """A training whose network stays as it is, so that what the multipliers become does not hang on the order."""
+    lightning.seed_everything(0, verbose=False)
+    method = Lagrangian(Multipliers({"area": (6, 1)}), rate=0.5)
+    network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    module = BoundedModule(network, Objective(constraints=[AREA], method=method), partial(torch.optim.SGD, lr=0.0))
+    rows = [{**one, "rows": {"slice": i}} for i, one in enumerate(images())]
+    trainer = quiet(max_epochs=3, callbacks=list(callbacks), **options)
+    trainer.fit(module, DataLoader(rows, batch_size=1), DataLoader(images()[:2], batch_size=1))
+    return module, trainer
+
+
+class OfAllProcesses(lightning.Callback):
+    """Logs by how much the multipliers of a validation, which writes checkpoints, differ between processes."""
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        own = pl_module.get_submodule("multipliers").of("area")  # type: ignore[operator]
+        ends = [own.clone(), own.clone()]
+        distributed.all_reduce(ends[0], distributed.ReduceOp.MAX)
+        distributed.all_reduce(ends[1], distributed.ReduceOp.MIN)
+        pl_module.log("apart", (ends[0] - ends[1]).max(), sync_dist=True)
+
+
+def test_multipliers_of_two_processes_are_those_of_one() -> None:
+    """Each process raises those of its own images, and all of them are known to both."""
+    alone, _ = taught()
+    shared, trainer = taught(callbacks=[OfAllProcesses()], devices=2, strategy="ddp_spawn")
+    assert alone.multipliers is not None
+    assert shared.multipliers is not None
+    assert (alone.multipliers.of("area")[1, 1::2] > 0).all()
+    torch.testing.assert_close(shared.multipliers.of("area"), alone.multipliers.of("area"))
+    assert float(trainer.callback_metrics["apart"]) == 0
+
+
+class Watch(lightning.Callback):
+    """How many multipliers are raised at the end of each batch, where a callback would write a checkpoint."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, BoundedModule)
+        assert pl_module.multipliers is not None
+        self.seen.append(int((pl_module.multipliers.of("area")[1] > 0).sum()))
+
+
+def test_multipliers_wait_for_the_optimiser_where_gradients_are_accumulated() -> None:
+    watch = Watch()
+    taught(callbacks=[watch], accumulate_grad_batches=4)
+    # of every other image nothing is known; the last two batches make a step by themselves
+    assert watch.seen[:6] == [0, 0, 0, 2, 2, 3]

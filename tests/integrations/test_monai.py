@@ -9,11 +9,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, Dataset, MetaTensor
+from monai.data import DataLoader, Dataset, MetaTensor, list_data_collate
 from monai.engines import SupervisedTrainer
+from monai.handlers import MeanDice
+from monai.metrics import DiceMetric
 from monai.networks.nets import BasicUNet
 from monai.transforms import (
     Affined,
+    AsDiscreted,
     CenterSpatialCropd,
     Compose,
     EnsureChannelFirstd,
@@ -38,7 +41,15 @@ from boundseg.data import priors
 from boundseg.data.priors import Prior
 from boundseg.errors import InputError, PriorsError
 from boundseg.integrations.batch import frame_of
-from boundseg.integrations.monai import AddBoundsd, AddFramed, BoundedLoss, Sought, StartFramed, prepare_batch
+from boundseg.integrations.monai import (
+    AddBoundsd,
+    AddFramed,
+    BoundedLoss,
+    Sought,
+    StartFramed,
+    from_bounded,
+    prepare_batch,
+)
 
 # MONAI looks for a decoder of DICOM files wherever pydicom is installed, and warns that there is none
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
@@ -234,6 +245,82 @@ def test_bounds_are_looked_up_by_the_file_and_the_slice(tmp_path: Path) -> None:
         assert of_slices({"case": "patient2", "slice": 3})["bounds"]["area"].tolist() == [[-np.inf, np.inf]]
     with pytest.raises(InputError, match="nothing says which case the image 'image' is"):
         of_volume({"image": torch.zeros(1, 2, 2)})
+
+
+def of_one_slice(folder: Path, constraint: Constraint, **options: Any) -> list[Transform]:
+    return [StartFramed("image"), AddBoundsd(table(folder), [Sought(constraint, "LV", **options)], case_key="case"),
+            CenterSpatialCropd("image", (-1, -1, 1)), AddFramed("image", slice_axis=2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_bounds_of_a_volume_are_not_those_of_its_slices(behind: bool, tmp_path: Path) -> None:
+    start, look_up, crop, framed = of_one_slice(tmp_path, AREA, set="volume")
+    data: Any = {"image": coordinates(), "case": "patient1"}
+    with pytest.raises(
+        InputError, match=r"bounds of 'area' are of volumes, and the image is one of 8 slices[\s\S]*sco"
+    ):
+        for step in (start, crop, framed, look_up) if behind else (start, look_up, crop, framed):
+            data = step(data)
+    alone = MetaTensor(coordinates().as_tensor()[..., :1], affine=torch.from_numpy(AFFINE))
+    data = Compose([start, look_up, crop, framed])({"image": alone, "case": "patient1"})
+    assert data["bounds"]["area"].tolist() == [[10, 20]], "of one slice it is"
+
+
+def test_a_volume_in_a_batch_that_holds_some_of_its_slices_is_a_part(tmp_path: Path) -> None:
+    of_volume = Constraint("area", Size("px"), ((1,),), scope="volume")
+    steps = Compose([*of_one_slice(tmp_path, of_volume, set="volume"), SqueezeDimd("image", dim=3)])
+    content = list_data_collate([steps({"image": coordinates(), "case": "patient1"}) for _ in range(2)])
+    assert content["frame"]["slices"].tolist() == [8, 8]
+    content |= {"label": torch.full((2, *SHAPE[:2]), 255), "volume": ["patient1"] * 2}
+    content["bounds"] = {"area": content["bounds"]["area"][:1]}
+    _, target = prepare_batch(content)
+    loss = BoundedLoss([of_volume])
+    loss(torch.full((2, 2, *SHAPE[:2]), -9.0).index_fill(1, torch.tensor([0]), 9.0), target)
+    assert torch.isnan(loss.found["area/lower"])
+    assert loss.found["area/upper"] == 20
+
+
+def test_labels_are_looked_at_before_they_are_moved() -> None:
+    content = {"image": torch.zeros(1, 1, 4, 4), "label": torch.full((1, 1, 4, 4), 0.5)}
+    with pytest.raises(InputError, match="labels lie between classes"):
+        prepare_batch(content, device="meta")
+
+
+def test_outputs_of_deep_supervision_are_refused() -> None:
+    with pytest.raises(InputError, match=r"the network gave a list, and no logits[\s\S]*full resolution"):
+        BoundedLoss([AREA])([torch.zeros(1, 2, 4, 4)], {"label": torch.zeros(1, 4, 4)})
+
+
+@pytest.mark.parametrize("decollate", [False, True])
+def test_a_metric_of_the_training_finds_labels_in_the_target(decollate: bool) -> None:
+    """Decollated or not, MONAI's MeanDice is what its DiceMetric gives by hand."""
+    set_determinism(0)
+    steps = [StartFramed(["image", "label"]), AddFramed("image")]
+    cases = [{**one, "label": np.abs(one["image"]).round().clip(0, 1)} for one in discs(4)]
+    network = BasicUNet(2, 1, 2, features=(8, 8, 16, 16, 16, 8))
+    with torch.no_grad():
+        scores = network.train()(torch.from_numpy(np.stack([one["image"] for one in cases])))
+    labels = torch.from_numpy(np.stack([one["label"] for one in cases]))
+    by_hand = DiceMetric(num_classes=2)(scores.argmax(1, keepdim=True), labels).nanmean()
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=DataLoader(Dataset(cases, Compose(steps)), batch_size=4),
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), 0.0),
+        loss_function=BoundedLoss([AREA]),
+        prepare_batch=prepare_batch,
+        decollate=decollate,
+        postprocessing=AsDiscreted("pred", argmax=True) if decollate else None,
+        key_train_metric={"dice": MeanDice(num_classes=2, output_transform=from_bounded() if decollate else argmaxed)},
+    )
+    trainer.run()
+    assert trainer.state.metrics["dice"] == pytest.approx(float(by_hand), rel=1e-5)
+
+
+def argmaxed(output: Any) -> Any:
+    prediction, labels = from_bounded()(output)
+    return prediction.argmax(1, keepdim=True), labels
 
 
 def test_a_name_with_dots_is_a_name(tmp_path: Path) -> None:

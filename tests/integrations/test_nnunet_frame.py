@@ -28,8 +28,9 @@ from nnunetv2.preprocessing.resampling.default_resampling import resample_data_o
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
 from boundseg.integrations.nnunet.case_grid import CaseGrid
+from boundseg.integrations.nnunet.followed import identity
 from boundseg.integrations.nnunet.loader import BoundedDataLoader, Reading
-from boundseg.integrations.nnunet.patch import Located
+from boundseg.integrations.nnunet.patch import Located, Patch
 
 from .test_nnunet_followed import spatial
 
@@ -214,6 +215,23 @@ def test_seeds_alone_do_not_keep_patches_from_empty_slices(tmp_path: Path) -> No
     theirs = nnUNetDataLoader(case, 4, final, final, loading_labels(), 0.5)
     own = {float(batch[2].max()) for _ in range(20) for batch in next(theirs)["data"]}
     assert own == {4.0, 5.0, 6.0}, "nnU-Net draws none"
+
+
+def test_a_batch_of_volumes_that_were_reoriented_from_different_axes_is_refused(tmp_path: Path) -> None:
+    patches = []
+    for case, order in (("axial", (0, 1, 2)), ("sagittal", (1, 2, 0))):
+        affine = np.zeros((4, 4))
+        affine[3, 3] = 1
+        affine[list(order), range(3)] = SPACING_MM
+        nib.save(nib.Nifti1Image(np.ones((16, 14, 6), np.float32), affine), tmp_path / f"{case}.nii.gz")
+        data, properties = NibabelIOWithReorient().read_images([str(tmp_path / f"{case}.nii.gz")])
+        shape = data.shape[1:]
+        properties |= {"shape_before_cropping": shape, "shape_after_cropping_and_before_resampling": shape,
+                       "bbox_used_for_cropping": [[0, n] for n in shape]}  # fmt: skip
+        grid = CaseGrid.of(properties, shape, (0, 1, 2), "NibabelIOWithReorient", 2, case)
+        patches.append(Patch.of(case, grid, [(0, 16)] * 3, identity(3), (16, 16, 16)))
+    with pytest.raises(DatasetError, match=r"slices of axial lie along axis 0 .* of sagittal along axis 2"):
+        Located.of(patches, (16, 16, 16), 2, torch.device("cpu"))
 
 
 def loading_labels() -> SimpleNamespace:

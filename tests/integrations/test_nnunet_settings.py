@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,21 @@ def test_the_name_of_the_trainer_names_the_file_which_lies_in_one_folder(tmp_pat
     (raw / "boundseg_tags.yaml").write_text("epochs: 3")
     with pytest.raises(ConfigError, match="two folders with different content"):
         find("nnUNetTrainerBoundseg_tags", [raw, preprocessed])
+
+
+def test_slices_that_lie_along_another_axis_than_preprocessed_are_refused(tmp_path: Path) -> None:
+    raw, preprocessed = tmp_path / "raw", tmp_path / "preprocessed"
+    for folder, axis in ((raw, {"slice_axis": 0}), (preprocessed, {})):
+        folder.mkdir()
+        (folder / "dataset.json").write_text(json.dumps(description() | axis))
+    (raw / "boundseg.yaml").write_text("constraints: []")
+    with pytest.raises(DatasetError) as told:
+        Asked.load("nnUNetTrainerBoundseg", [raw, preprocessed], description(), ["a"])
+    assert told.value.problems[0].what == "slices lie along axis 0 in one dataset.json, and along axis 2 in another."
+    assert str(raw / "dataset.json") in told.value.problems[0].where
+    assert str(preprocessed / "dataset.json") in told.value.problems[0].where
+    (preprocessed / "dataset.json").write_text(json.dumps(description() | {"slice_axis": -3}))
+    Asked.load("nnUNetTrainerBoundseg", [raw, preprocessed], description(), ["a"])
 
 
 def test_a_priors_csv_that_is_not_there(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from boundseg.data import priors
 from boundseg.data.convert.nnunet import convert_nnunet, write_splits_final
 from boundseg.data.dataset import Dataset
-from boundseg.errors import ConfigError
+from boundseg.data.priors import Prior
+from boundseg.errors import ConfigError, InputError
 from tests.conftest import fill
 from tests.integrations import nnunet_cases as cases
 
@@ -282,6 +284,31 @@ def test_bounds_of_slices_that_nnunet_does_not_see_are_refused(planned: Path) ->
     training.dataset_json["slice_axis"] = 0
     with pytest.raises(ConfigError, match=r"slices along axis 0, and in the configuration 2d[\s\S]*Set slice_axis"):
         training.on_train_start()
+
+
+def test_rows_of_slices_that_are_not_there_are_told_before_the_first_step(planned: Path) -> None:
+    from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
+
+    path = planned / "raw" / cases.NAME / "priors.csv"
+    before = path.read_text()
+    training = cases.trainer_of(nnUNetTrainerBoundseg, planned, "2d")
+    training.initialize()
+    splits = training.do_split()
+    rows = [Prior(side[0], 40, "LV", "size", 0, 9, "px", "individual", "typed") for side in splits]
+    priors.write(path, [*priors.read(path), *rows])
+    try:
+        training = cases.trainer_of(nnUNetTrainerBoundseg, planned, "2d")
+        with pytest.raises(InputError) as told:
+            training.on_train_start()
+        judging = cases.trainer_of(nnUNetTrainerBoundseg, planned, "2d")
+        judging.initialize()
+        with pytest.raises(InputError, match="speaks of slice 40"):
+            judging.perform_actual_validation()
+    finally:
+        path.write_text(before)
+    assert [problem.what for problem in told.value.problems] == [
+        f"{side[0]} has slices 0 to 4, and a row speaks of slice 40." for side in splits
+    ]
 
 
 def test_a_dataset_without_an_ignore_label_is_refused_by_the_command(

@@ -7,8 +7,10 @@ key         content
 ``bounds``  for each constraint's name, lower and upper bounds ``[B, R, 2]``; an infinite side is unknown. A constraint
             that is not named knows nothing here
 ``frame``   where predicted voxels lie in their cases: what :class:`boundseg.integrations.monai.AddFramed` writes
-``volume``  for each image the name of its volume, where constraints speak of volumes that are predicted by slices; the
-            batch then holds all slices of each, and bounds have a row for each volume
+``volume``  for each image the name of its volume, where constraints speak of volumes that are predicted by slices;
+            bounds then have a row for each volume. The batch holds all slices of each, once; where the frame counts
+            the case's slices, as that of :class:`boundseg.integrations.monai.AddFramed` does, some may be missing,
+            and then only upper bounds on what grows hold
 ``rows``    for multipliers (:class:`~boundseg.losses.Lagrangian`): ``slice`` and ``volume`` say of each image, and of
             each volume, which of all that are trained it is
 ``image``   what the network saw; read where there is a gated CRF
@@ -63,7 +65,8 @@ class Known:
             complete: Classes that are whole in every image, though it is a crop: what was cut off holds none of them.
 
         Raises:
-            InputError: There are no labels, or something has another shape than the logits ask for.
+            InputError: There are no labels, something has another shape than the logits ask for, or bounds or frames
+                come in half precision.
         """
         content: Mapping[str, Any] = target if isinstance(target, Mapping) else {"label": target}
         if "label" not in content:
@@ -83,7 +86,7 @@ class Known:
             {name: _bounds(name, pair, logits) for name, pair in _by_name(content.get("bounds")).items()},
             # of one channel, the objective makes two
             None if frame is None else frame_of(frame, max(2, logits.shape[1]), complete).to(logits.device),
-            None if names is None else Groups.by_name(list(names), dict(Counter(names))).to(logits.device),
+            None if names is None else _volumes(list(names), frame).to(logits.device),
             {scope: torch.as_tensor(rows).to(logits.device) for scope, rows in (content.get("rows") or {}).items()},
         )
 
@@ -109,21 +112,24 @@ def frame_of(content: Mapping[str, Tensor] | Frame, classes: int, complete: Sequ
 
     Args:
         content: ``affine`` ``[B, D, columns]``, ``weight`` ``[B, *space]``, ``spacing_mm`` ``[B, D]`` and ``whole``
-            ``[B]``. A frame that somebody made is taken as it is.
+            ``[B]``; of slices also ``slices`` ``[B]``, how many their cases have. A frame that somebody made is taken
+            as it is.
         classes: How many there are, the background among them.
         complete: As for :meth:`Known.of`.
 
     Raises:
-        InputError: Something is missing, or no such class is complete.
+        InputError: Something is missing or in half precision, or no such class is complete.
     """
     strange = sorted(c for c in complete if not 0 <= c < classes)
     if strange:
         raise InputError(f"class {strange[0]} is said to be complete, and the network has {classes}, from 0.")
     if isinstance(content, Frame):
+        _require_digits("frame", content.weight, content.affine, content.spacing_mm)
         return content
     missing = [name for name in ("affine", "weight", "spacing_mm", "whole") if name not in content]
     if missing:
         raise InputError(f"the frame has no {missing[0]!r}.", remedy="AddFramed writes one; or give a Frame.")
+    _require_digits("frame", content["affine"], content["weight"], content["spacing_mm"])
     whole = content["whole"].bool().unsqueeze(1).repeat(1, classes)
     whole[:, list(complete)] = True
     return Frame(content["weight"].float(), content["spacing_mm"].float(), whole, content["affine"].float())
@@ -164,12 +170,38 @@ def _of_term(term: Term) -> dict[str, Tensor]:
     }
 
 
-def _labels(content: Any, logits: Any) -> Tensor:
+def require_logits(logits: Any) -> None:
+    """Refuses what a network with deep supervision gives.
+
+    Raises:
+        InputError: It is no tensor.
+    """
     if not isinstance(logits, Tensor):
         raise InputError(
             f"the network gave a {type(logits).__name__}, and no logits [B, K, *space].",
             remedy="Of deep supervision, hand over the output of full resolution.",
         )
+
+
+def require_classes(labels: Any) -> None:
+    """Refuses labels that something has interpolated.
+
+    Only where they lie on the CPU, for elsewhere it would wait for the device: to be called before they are moved.
+
+    Raises:
+        InputError: A label is no whole number.
+    """
+    if not isinstance(labels, Tensor) or not labels.is_floating_point() or labels.device.type != "cpu":
+        return
+    if (labels != labels.round()).any():
+        raise InputError(
+            "labels lie between classes: something has interpolated them.",
+            remedy='Resample them by the nearest: Spacingd(["image", "label"], …, mode=("bilinear", "nearest")).',
+        )
+
+
+def _labels(content: Any, logits: Any) -> Tensor:
+    require_logits(logits)
     if content is None:
         raise InputError("the batch's labels are None.", remedy="Give labels, the ignore value where nothing is known.")
     labels = torch.as_tensor(content)
@@ -181,13 +213,33 @@ def _labels(content: Any, logits: Any) -> Tensor:
             f"labels of shape {list(labels.shape)} meet logits of shape {list(logits.shape)}.",
             remedy="Give class indices [B, *space] or [B, 1, *space], no one-hot masks.",
         )
-    if labels.is_floating_point() and labels.device.type == "cpu" and (labels != labels.round()).any():
-        raise InputError(
-            "labels lie between classes: something has interpolated them.",
-            remedy='Resample them by the nearest: Spacingd(["image", "label"], …, mode=("bilinear", "nearest")).',
-        )
+    require_classes(labels)
     # plain tensors: a MONAI MetaTensor would carry its metadata through every operation
     return labels.as_subclass(Tensor).to(logits.device).long()
+
+
+def _volumes(names: Sequence[Any], frame: Any) -> Groups:
+    """Which images are slices of one volume, and how many slices that has: those of the batch, unless frames count."""
+    groups = Groups.by_name(names, dict(Counter(names)))
+    if not isinstance(frame, Mapping) or "slices" not in frame:
+        return groups
+    slices, number, weight = (torch.as_tensor(frame[name]) for name in ("slices", "affine", "weight"))
+    groups, number = groups.to(slices.device), number[:, -1, -1].round()
+    # slices that lie outside of the case, and those that were drawn before, do not stand for missing ones
+    outside = weight.flatten(1).amax(1) == 0
+    same = (groups.index == groups.index.unsqueeze(1)) & (number == number.unsqueeze(1))
+    spare = groups.add((outside | same.tril(-1).any(1)).float()).long()
+    return Groups(groups.index, groups.mean(slices.float()).round().long() + spare)
+
+
+def _require_digits(what: str, *tensors: Tensor | None) -> None:
+    """Refuses half precision, in which 1037 is 1040 and 70000 infinite, which is to say unknown."""
+    if any(tensor is not None and tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors):
+        raise InputError(
+            f"the batch's {what} came in half precision, which changes numbers.",
+            remedy="Keep it in float32. Lightning's bf16-true and 16-true cast whole batches: train with bf16-mixed or "
+            "16-mixed.",
+        )
 
 
 def _by_name(content: Any) -> Mapping[str, Any]:
@@ -201,11 +253,15 @@ def _by_name(content: Any) -> Mapping[str, Any]:
 
 def _bounds(name: str, pair: Any, logits: Tensor) -> Bounds:
     if isinstance(pair, Bounds):
+        _require_digits("bounds", pair.lower, pair.upper)
         return pair.to(logits.device)
     if pair is None or (isinstance(pair, Sequence) and any(side is None for side in pair)):
         raise InputError(f"a bound of {name!r} is None.", remedy="Write an unknown side as -inf or inf.")
     if isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(side, Tensor) for side in pair):
+        _require_digits("bounds", *pair)
         pair = torch.stack([side.float() for side in pair], dim=-1)  # as loaders collate pairs of numbers
+    if isinstance(pair, Tensor):
+        _require_digits("bounds", pair)
     sides = torch.as_tensor(pair, dtype=torch.float32).as_subclass(Tensor)
     if sides.ndim == 2:
         sides = sides.unsqueeze(1)  # of one region

@@ -42,7 +42,12 @@ class BoundedModule(lightning.LightningModule):
         self.judging = replace(objective, method=Penalties())
         # a module of this one: saved with it, and moved to its device
         self.multipliers = objective.method.multipliers if isinstance(objective.method, Lagrangian) else None
-        self._taught: tuple[Mapping[str, Term], Rows] | None = None
+        if self.multipliers is not None:
+            # each process raises those of its own images: DDP would overwrite them by those of the first
+            names = [f"multipliers.{name}" for name, _ in self.multipliers.named_buffers()]
+            self._ddp_params_and_buffers_to_ignore = names
+        # of the batches since the last step, each with the values that the network's own step begins from
+        self._taught: list[tuple[Mapping[str, Term], Rows]] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
@@ -56,20 +61,45 @@ class BoundedModule(lightning.LightningModule):
         known = batch.Known.of(batchdata, logits, self.complete)
         found = batch.priced(self.objective, logits, known, images)
         if self.multipliers is not None:
-            self._taught = found.terms, known.rows
+            self._taught.append(({name: term.detach() for name, term in found.terms.items()}, known.rows))
         return self._told(found, "loss", len(images))
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """The multipliers' own step, where there are some, with the values that the network's began from."""
-        if self._taught is not None and isinstance(self.objective.method, Lagrangian):
-            self.objective.method.ascend(self.objective.constraints, *self._taught)
-            self._taught = None
+    def on_before_batch_transfer(self, batchdata: Any, dataloader_idx: int) -> Any:
+        """Looks at the labels before they are on a GPU, where looking would wait for them.
 
-    def validation_step(self, batchdata: Mapping[str, Any], index: int) -> dict[str, Any]:
-        """The same of held-out images."""
+        Raises:
+            InputError: They lie between classes.
+        """
+        if isinstance(batchdata, Mapping):
+            batch.require_classes(batchdata.get("label"))
+        return batchdata
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """The optimiser's step, and then that of the multipliers, where there are some."""
+        super().optimizer_step(*arguments, **options)
+        self._ascend()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """The multipliers' step where a module of one's own steps by itself."""
+        if not self.automatic_optimization:
+            self._ascend()
+
+    def _ascend(self) -> None:
+        method = self.objective.method
+        if not isinstance(method, Lagrangian):
+            return
+        for terms, rows in self._taught:
+            method.ascend(self.objective.constraints, terms, rows)
+        self._taught = []
+        if self.trainer.world_size > 1:
+            # after each step, not each epoch: a checkpoint may be written after any of them
+            method.multipliers.merge(_sum)
+
+    def validation_step(self, batchdata: Mapping[str, Any], index: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """The same of held-out images; of several loaders, under the names that Lightning gives them."""
         return self._judged(batchdata, "val_loss")
 
-    def test_step(self, batchdata: Mapping[str, Any], index: int) -> dict[str, Any]:
+    def test_step(self, batchdata: Mapping[str, Any], index: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """The same, as ``test_loss``."""
         return self._judged(batchdata, "test_loss")
 
@@ -96,8 +126,9 @@ class LogConstraints(lightning.Callback):
 
     They are logged once an epoch as ``NAME/value`` and so on, under ``val/`` for held-out batches: means over the
     batches of all processes that know something of the constraint; see :func:`boundseg.integrations.batch.figures`.
-    It reads
-    ``figures`` from what a module's step returns, :class:`BoundedModule`'s or any other's that puts them there.
+    Of several loaders of held-out batches each has its own, ending in ``/dataloader_idx_0`` and so on, as Lightning
+    names them. It reads ``figures`` from what a module's step returns, :class:`BoundedModule`'s or any other's that
+    puts them there.
     """
 
     def __init__(self) -> None:
@@ -120,7 +151,8 @@ class LogConstraints(lightning.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Adds a held-out batch."""
-        self._add("val/", outputs)
+        several = len(trainer.num_val_batches) > 1
+        self._add("val/", outputs, f"/dataloader_idx_{dataloader_idx}" if several else "")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Logs the training batches of an epoch."""
@@ -130,10 +162,11 @@ class LogConstraints(lightning.Callback):
         """Logs the held-out ones."""
         self._log(trainer, pl_module, "val/")
 
-    def _add(self, prefix: str, outputs: Any) -> None:
-        for name, value in (outputs.get("figures", {}) if isinstance(outputs, Mapping) else {}).items():
-            total, count = self.sums.get(prefix + name, (torch.zeros_like(value), torch.zeros_like(value)))
-            self.sums[prefix + name] = (total + value.nan_to_num(0.0), count + (~value.isnan()).to(value.dtype))
+    def _add(self, prefix: str, outputs: Any, suffix: str = "") -> None:
+        for figure, value in (outputs.get("figures", {}) if isinstance(outputs, Mapping) else {}).items():
+            name = f"{prefix}{figure}{suffix}"
+            total, count = self.sums.get(name, (torch.zeros_like(value), torch.zeros_like(value)))
+            self.sums[name] = (total + value.nan_to_num(0.0), count + (~value.isnan()).to(value.dtype))
 
     def _log(self, trainer: lightning.Trainer, module: lightning.LightningModule, prefix: str) -> None:
         own = {name: self.sums.pop(name) for name in [*self.sums] if name.startswith("val/") == bool(prefix)}
@@ -141,7 +174,15 @@ class LogConstraints(lightning.Callback):
         for name in _of_all(trainer, sorted(own)):
             sums = torch.stack(own[name]) if name in own else nothing
             total, count = trainer.strategy.reduce(sums, reduce_op="sum")
-            module.log(name, total / count, sync_dist=trainer.world_size > 1)
+            # the name says of which loader it is
+            module.log(name, total / count, sync_dist=trainer.world_size > 1, add_dataloader_idx=False)
+
+
+def _sum(own: Tensor) -> Tensor:
+    """The sum over all processes."""
+    total = own.clone()
+    distributed.all_reduce(total)
+    return total
 
 
 def _of_all(trainer: lightning.Trainer, names: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from boundseg.errors import InputError, PriorsError
 from boundseg.integrations import batch
 from boundseg.losses import Average, Loss, Objective
 
+OF_VOLUMES = "bounds_of_volumes"  # which constraints that measure images by themselves were given bounds of volumes
 EDGE = 1e-3  # voxels: what rounding may move a position by
 
 
@@ -68,12 +69,13 @@ class BoundedLoss(_Loss):
         self.complete = tuple(complete)
         self.found: dict[str, Tensor] = {}
 
-    def forward(self, input: Tensor, target: Tensor | Mapping[str, Any]) -> Tensor:
+    def forward(self, input: Any, target: Tensor | Mapping[str, Any]) -> Tensor:
         """The loss of a batch.
 
         Raises:
-            InputError: See :meth:`boundseg.integrations.batch.Known.of`.
+            InputError: See :meth:`boundseg.integrations.batch.Known.of`; ``input`` is a list, as of deep supervision.
         """
+        batch.require_logits(input)
         found: Loss = batch.loss(self.objective, input.as_subclass(Tensor), target, self.complete)
         self.found = batch.figures(found)
         return found.total
@@ -82,12 +84,38 @@ class BoundedLoss(_Loss):
 def prepare_batch(
     batchdata: Mapping[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **_: Any
 ) -> tuple[Tensor, dict[str, Any]]:
-    """The ``prepare_batch`` of MONAI's engines: the image, and as its target what is known about it.
+    """The ``prepare_batch`` of MONAI's trainers: the image, and as its target what is known about it.
 
-    Handlers that want the labels find them as ``engine.state.output["label"]["label"]``.
+    A metric of the training finds the labels by :func:`from_bounded`. Evaluators, which know of no bounds, keep MONAI's
+    own ``prepare_batch``.
+
+    Raises:
+        InputError: Labels lie between classes.
     """
+    batch.require_classes(batchdata.get("label"))  # before they are moved: on a GPU it would wait for them
     image = batchdata["image"].to(device=device, non_blocking=non_blocking)
     return image, {name: _moved(batchdata[name], device, non_blocking) for name in batch.KEYS if name in batchdata}
+
+
+def from_bounded(keys: KeysCollection = ("pred", "label")) -> Callable[[Any], Any]:
+    """MONAI's ``from_engine``, where :func:`prepare_batch` has made the target: of it, ``label`` is the labels.
+
+    .. code-block:: python
+
+        MeanDice(num_classes=2, output_transform=from_bounded(["pred", "label"]))
+
+    Args:
+        keys: What the metric looks at, of each image where the engine decollates, else of the batch.
+    """
+    from monai.handlers.utils import from_engine  # with all of MONAI's handlers
+
+    pick = from_engine(keys)
+    return lambda output: pick([*map(_unpacked, output)] if isinstance(output, list) else _unpacked(output))
+
+
+def _unpacked(output: Mapping[str, Any]) -> dict[str, Any]:
+    target = output.get("label")
+    return {**output, "label": target["label"]} if isinstance(target, Mapping) else dict(output)
 
 
 def _moved(content: Any, device: str | torch.device | None, non_blocking: bool) -> Any:
@@ -101,7 +129,8 @@ def _moved(content: Any, device: str | torch.device | None, non_blocking: bool) 
 class StartFramed(MapTransform):
     """Remembers a case's grid, before anything moves it: right after it was loaded and given channels.
 
-    Needed for images that no reader of MONAI's has loaded; those remember it by themselves.
+    Needed where no reader of MONAI's has given the image an affine, for those remember it by themselves: arrays, and
+    files without one, such as PNG and ``.npy``.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -131,7 +160,7 @@ class AddFramed(MapTransform):
     them out where sizes are bounded. ``Transposed`` leaves none either, and is refused.
 
     ``frame`` then holds ``affine``, ``weight``, ``spacing_mm`` and ``whole`` of one image, which MONAI's loaders
-    collate.
+    collate, and of a slice ``slices``: how many its case has.
 
     Args:
         keys: The image.
@@ -143,7 +172,8 @@ class AddFramed(MapTransform):
             one reads it as its ``slice_key``.
 
     Raises:
-        InputError: The image has no affine that says where it lies, or is no slice of its case.
+        InputError: The image has no affine that says where it lies, or is no slice of its case; or the bounds beside it
+            are of volumes, and the constraint would measure this one slice.
     """
 
     def __init__(
@@ -175,15 +205,19 @@ class AddFramed(MapTransform):
         weight = abs(np.linalg.det(affine[:, :axes])) * inside
         whole = _holds(affine, space, shape)
         number: dict[Hashable, int] = {}
+        counted: dict[str, Tensor] = {}
         if self.slice_axis is not None:
-            affine, weight, spacing, whole = self._slice(affine, weight, spacing, space, shape)
+            affine, weight, spacing, whole, slices = self._slice(affine, weight, spacing, space, shape)
             index = round(float(affine[-1, -1]))
             number = {self.slice_output: index if weight.any() else -1}
+            counted = {"slices": torch.tensor(slices)}
+            _require_of_slices(data.get(OF_VOLUMES), slices)
         frame = {
             "affine": torch.from_numpy(affine.astype(np.float32)),
             "weight": torch.from_numpy(weight.astype(np.float32)),
             "spacing_mm": torch.from_numpy(spacing.astype(np.float32)),
             "whole": torch.tensor(whole),
+            **counted,
         }
         return {**data, **number, self.output: frame}
 
@@ -228,8 +262,9 @@ class AddFramed(MapTransform):
         spacing: np.ndarray,
         space: tuple[int, ...],
         shape: tuple[int, ...],
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-        """The same as a slice by itself: its axes, in the file's order, and then the one between slices."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool, int]:
+        """The same as a slice by itself: its axes, in the file's order, and then the one between slices; and how many
+        slices there are."""
         axis = self.slice_axis
         if axis is None or not -len(space) <= axis < len(space) or space[axis] != 1:
             raise InputError(
@@ -251,7 +286,23 @@ class AddFramed(MapTransform):
         in_plane = affine[rows][:, [*columns, -1]]
         whole = _holds(in_plane, [space[i] for i in columns], [shape[i] for i in rows])
         order = [*rows, between]
-        return affine[order][:, [*columns, axis, -1]], weight.squeeze(axis), spacing[order], whole
+        return affine[order][:, [*columns, axis, -1]], weight.squeeze(axis), spacing[order], whole, shape[between]
+
+
+def _require_of_slices(names: str | None, slices: int) -> None:
+    """Refuses bounds of volumes where constraints measure single slices.
+
+    Args:
+        names: Of such constraints.
+        slices: How many the case has; of one, its slice is the volume.
+    """
+    if names and slices > 1:
+        raise InputError(
+            f"the bounds of {names} are of volumes, and the image is one of {slices} slices, which would have to keep "
+            "them by itself.",
+            remedy="Look up bounds of slices (AddBoundsd behind AddFramed, with slice_key), give the constraint "
+            'scope="volume" and name the volumes of a batch, or train a 3D network.',
+        )
 
 
 def _holds(affine: np.ndarray, space: Sequence[int], shape: Sequence[int]) -> bool:
@@ -328,6 +379,8 @@ class AddBoundsd(Transform):
         self.case_key, self.slice_key, self.image_key, self.output = case_key, slice_key, image_key, output
         self.missed = False
         self.known = {one.constraint.name: self._known(Path(table), rows, one) for one in sought}
+        alone = [one.constraint.name for one in sought if slice_key is None and one.constraint.scope == "slice"]
+        self.of_volumes = ", ".join(map(repr, alone))
 
     def _known(self, table: Path, rows: Sequence[priors.Prior], one: Sought) -> Mapping[str, Any]:
         of_volume = self.slice_key is None
@@ -344,7 +397,11 @@ class AddBoundsd(Transform):
         return fitting[0].bounds
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Adds the bounds of one image."""
+        """Adds the bounds of one image.
+
+        Raises:
+            InputError: The case has no name; or the image is a slice, as AddFramed says, and the bounds are not.
+        """
         case = str(data[self.case_key]) if self.case_key else self._case_of(data[self.image_key])
         if not self.missed and self.known and not any(case in known for known in self.known.values()):
             self.missed = True
@@ -354,7 +411,13 @@ class AddBoundsd(Transform):
         index = None if self.slice_key is None else int(data[self.slice_key])
         unknown = (-math.inf, math.inf)
         found = {name: known.get(case, {}).get(index, unknown) for name, known in self.known.items()}
-        return {**data, self.output: {name: torch.tensor([pair]) for name, pair in found.items()}}
+        frame = data.get("frame")
+        if isinstance(frame, Mapping) and "slices" in frame:
+            _require_of_slices(self.of_volumes, int(frame["slices"]))
+        # for AddFramed, which may stand behind this one; another one's mark went with its bounds
+        mark: dict[Hashable, Any] = {OF_VOLUMES: self.of_volumes} if self.of_volumes else {}
+        rest = {key: value for key, value in data.items() if key != OF_VOLUMES}
+        return {**rest, **mark, self.output: {name: torch.tensor([pair]) for name, pair in found.items()}}
 
     def _case_of(self, image: Any) -> str:
         meta = getattr(image, "meta", {})

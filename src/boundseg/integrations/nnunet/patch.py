@@ -14,6 +14,7 @@ from boundseg.constraints import Frame, Groups
 from boundseg.constraints.slices import Slices
 from boundseg.integrations.nnunet.case_grid import EXACT, CaseGrid
 from boundseg.integrations.nnunet.followed import Map, compose
+from boundseg.integrations.nnunet.seen import one_slice_axis
 
 EDGE = 1e-3  # voxels: what rounding may move a position by
 NONE = np.array([], int)
@@ -113,8 +114,12 @@ class Located:
             space: The network's axes.
             classes: How many there are, the background among them.
             device: Of the logits.
+
+        Raises:
+            DatasetError: Of three axes, and the slices of cases are stacked along different ones.
         """
-        axes, along = len(space), patches[0].grid.slice_axis if len(space) == 3 else -1
+        axes = len(space)
+        along = one_slice_axis({patch.case: patch.grid for patch in patches}) if axes == 3 else -1
         lengths = torch.Size(slices_last(space, along))
 
         def stacked(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +98,12 @@ class Asked:
 
         Raises:
             ConfigError: The file is missing, says something wrong, or asks what cannot be asked here.
-            DatasetError: ``dataset.json`` names regions, or no ignore label where it is needed.
+            DatasetError: ``dataset.json`` names regions, or no ignore label where it is needed; or it says another
+                slice axis in one folder than in the other.
             PriorsError: A ``priors.csv`` is missing, wrong, or knows none of the cases.
         """
         path = find(trainer, folders)
+        _require_one_slice_axis(folders)
         settings = Settings.load(path)
         where = str(path.parent / "dataset.json")
         regions = [name for name, value in description["labels"].items() if not isinstance(value, int)]
@@ -147,6 +150,19 @@ def find(trainer: str, folders: Sequence[Path]) -> Path:
             f"{name} lies in two folders with different content.", " and ".join(map(str, there)), "Remove one of them."
         )
     return there[0]
+
+
+def _require_one_slice_axis(folders: Sequence[Path]) -> None:
+    """nnU-Net copies dataset.json as it plans; what is written into one of the two later is not in the other."""
+    there = [path for folder in folders if (path := folder / "dataset.json").is_file()]
+    found = {json.loads(path.read_text(encoding="utf-8-sig")).get("slice_axis", 2) % 3: path for path in there}
+    if len(found) > 1:
+        (one, path), (other, another) = found.items()
+        raise DatasetError(
+            f"slices lie along axis {one} in one dataset.json, and along axis {other} in another.",
+            f"{path} and {another}",
+            "Write the same slice_axis into both; where it is left out, it is 2.",
+        )
 
 
 def _require_askable(settings: Settings, path: Path) -> None:

@@ -22,6 +22,7 @@ from boundseg.integrations.nnunet.bounded_loss import BoundedLoss
 from boundseg.integrations.nnunet.case_grid import CaseGrid
 from boundseg.integrations.nnunet.followed import require_followed
 from boundseg.integrations.nnunet.loader import BoundedDataLoader, Reading
+from boundseg.integrations.nnunet.seen import require_seen
 from boundseg.integrations.nnunet.settings import TRAINER, Asked
 
 
@@ -70,6 +71,7 @@ class nnUNetTrainerBoundseg(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 
         if not self.asked.demands:
             own: tuple[Any, Any] = super().get_dataloaders()
             return own
+        self._require_seen()
         self._say_what_is_seen()
         # nnU-Net names its loader where it builds it, among forty lines that are not ours to repeat
         with _replaced(
@@ -126,6 +128,8 @@ class nnUNetTrainerBoundseg(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's; and ``validation/bounds.csv``, which bounds the predicted label maps keep."""
+        if self.asked.demands:
+            self._require_seen()  # rows may have changed since it was trained, and predicting takes long
         super().perform_actual_validation(save_probabilities)
         if self.local_rank or not self.asked.demands:
             return
@@ -143,6 +147,17 @@ class nnUNetTrainerBoundseg(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 
     def _say_what_was_kept(self, side: str) -> None:
         for name, (known, kept, cost) in self.loss.read().items():
             self.print_to_log_file(f"{side} {name}: {kept:.1%} of {known} bounds kept, mean penalty {cost:.4g}")
+
+    def _require_seen(self) -> None:
+        """Looks at all cases, before what takes long.
+
+        Raises:
+            InputError: See :func:`~boundseg.integrations.nnunet.seen.require_seen`.
+        """
+        sides = self.get_tr_and_val_datasets()
+        grids = {case: self.reading.grid(side, case) for side in sides for case in side.identifiers}
+        axes = len(self.configuration_manager.patch_size)
+        require_seen(grids, self.asked.demands, axes, str(self.asked.path.parent))
 
     def _say_what_is_seen(self) -> None:
         """How many cases a patch holds whole, for of parts only upper bounds and absence hold.
