@@ -37,6 +37,14 @@ def test_drawings_become_the_labels_that_were_drawn(boundseg: Boundseg, drawings
         assert np.array_equal(voxels(tiny_dataset / "labelsTr_drawn" / path.name), voxels(path))
     assert ok(boundseg(*arguments, "--map", "5=background")).out.endswith("of --map, held by no drawing: 5\n")
     assert "no problem found" in ok(boundseg("check", tiny_dataset)).out
+    # a drawing that was taken away leaves its labels, which go on to teach
+    gone = sorted(drawings.iterdir())[0]
+    gone.unlink()
+    shown = ok(boundseg(*arguments)).out
+    case = gone.name.removesuffix(".nii.gz")
+    kept = tiny_dataset / "labelsTr_drawn" / gone.name
+    assert f"kept from an earlier call (to take one out, remove {kept}): {case}\n" in shown
+    assert "without a drawing" not in shown
 
 
 def test_reports_become_bounds_and_twice_changes_nothing(

@@ -175,11 +175,14 @@ def convert_labels(folder: Path, dataset: Path, name: str, meaning: list[str], f
         for label, voxels in drawn.voxels.items()
     ]
     show_table(f"labelsTr_{name}", rows)
+    first = drawn.kept[0] if drawn.kept else ""
+    kept = f"kept from an earlier call (to take one out, remove {opened.label_path(first, name)})"
     told = {
         "axes brought onto those of the image": drawn.turned,
         "drawings that cover a part of the image, ignore elsewhere": drawn.placed,
         "nothing drawn": drawn.empty,
         "training cases without a drawing": drawn.missing,
+        kept: drawn.kept,
         "folders not looked into": drawn.folders,
         "of --map, held by no drawing": [str(value) for value in drawn.unused],
     }

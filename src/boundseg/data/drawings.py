@@ -15,7 +15,7 @@ from boundseg.data import volume_io
 from boundseg.data.dataset import Dataset
 from boundseg.data.picture_io import LOSSY, PICTURE_ENDINGS, UNREAD_PICTURES
 from boundseg.data.same_grid import placing
-from boundseg.data.segments import SUFFIX, segment_names
+from boundseg.data.segments import SUFFIX, contradicted, segment_names
 from boundseg.errors import DatasetError, InputError, Problem, VolumeError
 from boundseg.nearest import did_you_mean
 
@@ -38,7 +38,8 @@ class Drawn:
         turned: Cases whose axes were brought onto the image's.
         placed: Cases whose drawing covers a part of the image.
         empty: Cases in which nothing was drawn.
-        missing: Training cases without a drawing.
+        missing: Training cases without a drawing, and without labels of an earlier call.
+        kept: Training cases without a drawing whose labels of an earlier call stay.
         folders: Folders beside the drawings that hold files as well, and were not looked into.
         unused: Values and names of the map that no drawing holds.
     """
@@ -50,6 +51,7 @@ class Drawn:
     placed: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     unused: list[Drawing] = field(default_factory=list)
 
@@ -124,11 +126,13 @@ def convert_drawings(
     paths, problems = _match(folder, dataset, names)
     values = {value: dataset.ignore if to == IGNORE else dataset.labels[to] for value, to in meaning.items()}
     drawn, seen = Drawn(dict.fromkeys(dataset.labels, 0), dict.fromkeys(dataset.labels, 0)), set[Drawing]()
+    segments: dict[int, tuple[str, str]] = {}
     with TemporaryDirectory(prefix=".drawings", dir=dataset.folder) as temporary:
         for case, path in paths.items():
             report(case)
             try:
                 image = dataset.read_grid(case)
+                problems += _misnamed(path, meaning, dataset, segments)
                 labels = _labels(case, path, image, values, dataset.ignore, drawn, seen)
             except InputError as error:
                 problems += error.problems
@@ -140,7 +144,9 @@ def convert_drawings(
         target.mkdir(exist_ok=True)
         for written in sorted(Path(temporary).iterdir()):
             written.replace(target / written.name)
-    drawn.missing = [case for case in dataset.training_cases if case not in paths]
+    without = [case for case in dataset.training_cases if case not in paths]
+    drawn.kept = [case for case in without if dataset.label_path(case, name).is_file()]
+    drawn.missing = [case for case in without if case not in drawn.kept]
     beside = (path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith("."))
     drawn.folders = [path.name for path in beside if any(volume_io.ending(file) for file in path.rglob("*"))]
     drawn.unused = [value for value in meaning if value != 0 and value not in seen]
@@ -188,6 +194,15 @@ def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path],
         else:
             paths[case] = path
     return paths, problems
+
+
+def _misnamed(
+    path: Path, meaning: Mapping[Drawing, str], dataset: Dataset, before: dict[int, tuple[str, str]]
+) -> list[Problem]:
+    """Segments of 3D Slicer that the map names by their number, and whose name says otherwise."""
+    names = segment_names(path)
+    by_number = {n: meaning[n] for n, name in sorted(names.items()) if name not in meaning and n in meaning}
+    return contradicted(path, names, by_number, [*dataset.labels, IGNORE], before)
 
 
 def _labels(
