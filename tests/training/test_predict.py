@@ -85,6 +85,20 @@ def test_probabilities_are_of_all_classes_and_the_label_map_their_largest(
     assert len(content(out)) == 6
 
 
+def test_a_scan_that_lies_otherwise_than_all_of_the_training_is_noted(
+    trained: Run, scans: Path, tmp_path: Path
+) -> None:
+    path = scans / f"{CASES[0]}_0000.nii.gz"
+    (usual,) = trained.environment["orientations"]
+    image: Any = nib.load(path)
+    nib.save(image.as_reoriented(np.array([[0, -1], [1, 1], [2, -1]])), path)
+    codes = "".join(nib.aff2axcodes(nib.load(path).affine))  # type: ignore[attr-defined]
+    done = predict(trained, [scans], tmp_path / "out")
+    assert done.notes == [
+        f"{CASES[0]}: its axes are {codes}, those of the training {usual}. Nothing is turned: turn it first."
+    ]
+
+
 def test_a_class_with_a_slash_has_its_probability_in_a_file(trained: Run, scans: Path, tmp_path: Path) -> None:
     run, out = Run.open(shutil.copytree(trained.folder, tmp_path / "run")), tmp_path / "out"
     environment = run.folder / "environment.json"

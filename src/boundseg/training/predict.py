@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from boundseg.data import volume_io
+from boundseg.data.orientation import axis_codes
 from boundseg.data.picture_io import PICTURE_ENDINGS, count_channels
 from boundseg.data.stored import StoredSlices, read_stored
 from boundseg.data.volume_io import ENDINGS, Volume
@@ -91,6 +92,7 @@ def predict(
             problems += [*error.problems, ended]
             break
         done.written.append(targets[case][LABELS])
+        done.notes += _turned(case, volume, runs)
         cut = predictor.cuts(slices.shape, spacing_mm)
         if cut:
             done.notes.append(f"{case}: {cut}")
@@ -98,6 +100,16 @@ def predict(
     if problems:
         raise InputError.of(problems)
     return done
+
+
+def _turned(case: str, volume: Volume, runs: Sequence[Run]) -> list[str]:
+    """A note where a scan's axes point where those of no training case did, as far as the runs say."""
+    codes = axis_codes(volume.affine)
+    for known in (run.environment.get("orientations") for run in runs):
+        if known and codes not in known:
+            there = " or ".join(known)
+            return [f"{case}: its axes are {codes}, those of the training {there}. Nothing is turned: turn it first."]
+    return []
 
 
 UNFIT = r"[/\\\0]"  # letters that no file's name holds
