@@ -133,6 +133,8 @@ def convert_pictures(
         size = f"{rows_mm:.6g} x {columns_mm:.6g} mm a pixel"
         unknown = "no size of a pixel in the file: taken as 1 mm; give sizes in px, or --spacing"
         told.append(f"{count} images: {f'{size} ({by})' if by else unknown}")
+    if done.unmarked:
+        told.append("unmarked pixels (0) became background (0=ignore in --map leaves them out)")
     if done.unmasked:
         told.append(f"without a mask: {', '.join(done.unmasked[:4])}{' …' if len(done.unmasked) > 4 else ''}")
     return told
@@ -143,7 +145,8 @@ def convert_series(folder: Path, dataset: Path, meaning: list[str], series: str 
     from boundseg.data.convert.dicom import convert_dicom
     from boundseg.data.convert.images import BACKGROUND, IGNORE, parse_classes
 
-    classes = {value: name for value, name in (parse_classes(meaning) if meaning else {}).items() if name != IGNORE}
+    given = {0: BACKGROUND, **parse_classes(meaning)} if meaning else {}
+    classes = {value: name for value, name in given.items() if name != IGNORE}
     names = [name for _, name in sorted(classes.items())][1:]
     in_order = sorted(classes) == list(range(len(classes))) and classes.get(0, BACKGROUND) == BACKGROUND
     require(

@@ -21,6 +21,7 @@ from boundseg.nearest import did_you_mean
 
 IGNORE = "ignore"
 NAMES = "{case}"
+_OF_TEST = "Move the drawing elsewhere; or the image to imagesTr, and its patient in splits.json from test to train."
 _ENDINGS = ", ".join((*volume_io.NIFTI_ENDINGS, *volume_io.ITK_ENDINGS))
 _PICTURES = ", ".join(PICTURE_ENDINGS)
 # what else tools save as images: passed over in silence, a drawing would be missed
@@ -187,7 +188,7 @@ def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path],
             problems.append(Problem(f"{path.name} is of no case of {dataset.folder}{near}", where, remedy))
         elif case not in dataset.training_cases:
             fact = f"{path.name} is of {case}, a test case, which teaches nothing."
-            problems.append(Problem(fact, where, "Move the drawing elsewhere, or the image to imagesTr."))
+            problems.append(Problem(fact, where, _OF_TEST))
         elif case in paths:
             fact = f"{path.name} and {paths[case].name} are both of {case}."
             problems.append(Problem(fact, where, "Keep one of them."))

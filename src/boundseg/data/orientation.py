@@ -22,7 +22,7 @@ def axis_codes(affine: Shaped[np.ndarray, "4 4"]) -> str:
     """Where the file's axes point, as ``LPS``: to the left, to the back, to the head; oblique axes by the nearest."""
     from nibabel.orientations import aff2axcodes
 
-    return "".join(str(code) for code in aff2axcodes(affine))
+    return "".join(str(code) for code in aff2axcodes(affine))  # type: ignore[no-untyped-call]
 
 
 def by_orientation(affines: Mapping[str, Shaped[np.ndarray, "4 4"]]) -> dict[str, list[str]]:
