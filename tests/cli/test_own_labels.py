@@ -12,7 +12,7 @@ import pytest
 from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 
-from .cases import Boundseg, ok, refused, rewrite, voxels
+from .cases import TRAIN, Boundseg, config, ok, refused, rewrite, voxels
 
 REPORTS = "patient;LV (mL)\npatient1_frame01;2,0\npatient2_frame01;<3\npatient3_frame01;\n"
 
@@ -45,6 +45,16 @@ def test_drawings_become_the_labels_that_were_drawn(boundseg: Boundseg, drawings
     kept = tiny_dataset / "labelsTr_drawn" / gone.name
     assert f"kept from an earlier call (to take one out, remove {kept}): {case}\n" in shown
     assert "without a drawing" not in shown
+
+
+def test_without_test_masks_a_training_points_to_what_is_left(
+    boundseg: Boundseg, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(tiny_dataset / "labelsTs")
+    run, scans = tmp_path / "run", tiny_dataset / "imagesTs"
+    shown = ok(boundseg("train", config(tmp_path, tiny_dataset), "--out", run, *TRAIN)).out
+    assert f"run folder: {run}  (no test case has a mask: boundseg predict {run} {scans} --out predictions)\n" in shown
+    refused(boundseg("evaluate", run, "--device", "cpu"), "has no full mask.", "boundseg predict writes label maps and")
 
 
 def test_reports_become_bounds_and_twice_changes_nothing(

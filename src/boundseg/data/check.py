@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boundseg.data import priors, volume_io
+from boundseg.data import possible, priors, volume_io
 from boundseg.data.dataset import SPLITS, Dataset
 from boundseg.data.drawings import UNREAD
 from boundseg.data.orientation import differences
@@ -174,6 +174,7 @@ def _check_priors(dataset: Dataset, found: Findings, grids: Mapping[str, Volume]
         return
     slices = {case: grid.array.shape[dataset.slice_axis] for case, grid in grids.items()}
     found.problems += problems + priors.problems_with(rows, dataset, slices, path)
+    found.problems += possible.too_large(rows, dataset, grids, path) + possible.excluding(rows, path)
 
 
 def _named(dataset: Dataset, labels: np.ndarray) -> str:
