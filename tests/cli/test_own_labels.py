@@ -87,6 +87,24 @@ def test_reports_become_bounds_and_twice_changes_nothing(
     assert "no problem found" in ok(boundseg("check", tiny_dataset)).out
 
 
+def test_rows_that_somebody_typed_stay_where_the_table_says_nothing(
+    boundseg: Boundseg, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    path, table = tiny_dataset / "priors.csv", tmp_path / "volumes.csv"
+    typed = [
+        priors.Prior(case, None, "LV", "size", -np.inf, 4.0, "mL", "report", "report: not enlarged")
+        for case in ("patient1_frame01", "patient3_frame01")
+    ]
+    priors.write(path, typed)
+    table.write_text(REPORTS)
+    arguments: list[Any] = ["priors", tiny_dataset, "report", "--table", table, "--column", "LV (mL)"]
+    shown = ok(boundseg(*arguments, "--case-column", "patient")).out
+    assert "of that set before: 1 rows replaced, 1 kept where the cell is empty: patient3_frame01\n" in shown
+    rows = {row.case: row for row in priors.read(path)}
+    assert rows["patient3_frame01"] == typed[1]
+    assert rows["patient1_frame01"].source == "volumes.csv, LV (mL): 2,0, margin 0.1"
+
+
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
