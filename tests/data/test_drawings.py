@@ -393,6 +393,12 @@ def test_names_that_cannot_be_are_refused(dataset: Dataset, folder: Path, name: 
         convert_drawings(folder, dataset, name, MEANING, names)
 
 
+def test_a_file_is_no_folder_of_drawings(dataset: Dataset, folder: Path) -> None:
+    (folder / "p.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"p\.nii\.gz is a file\.\n.*Give its folder, .*drawings: one file a case"):
+        convert_drawings(folder / "p.nii.gz", dataset, "scribble", MEANING)
+
+
 def test_drawings_are_not_read_from_where_labels_go(dataset: Dataset) -> None:
     target = dataset.folder / "labelsTr_scribble"
     target.mkdir()

@@ -121,6 +121,8 @@ def convert_drawings(
     if name == "full" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         fact = f"a weak label set cannot be called {name!r}."
         raise DatasetError(fact, remedy="Choose another --name, of letters, digits, _ and -.")
+    if folder.is_file():
+        raise DatasetError(f"{folder} is a file.", remedy=f"Give its folder, {folder.parent}: one file a case.")
     target = dataset.label_path("", name).parent
     if folder.resolve() == target.resolve():
         raise DatasetError("the drawings lie where the labels go.", str(folder), "Move the drawings elsewhere.")
