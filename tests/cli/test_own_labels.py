@@ -12,7 +12,7 @@ import pytest
 from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 
-from .cases import Boundseg, ok, refused, rewrite, voxels
+from .cases import TRAIN, Boundseg, config, ok, refused, rewrite, voxels
 
 REPORTS = "patient;LV (mL)\npatient1_frame01;2,0\npatient2_frame01;<3\npatient3_frame01;\n"
 
@@ -37,6 +37,24 @@ def test_drawings_become_the_labels_that_were_drawn(boundseg: Boundseg, drawings
         assert np.array_equal(voxels(tiny_dataset / "labelsTr_drawn" / path.name), voxels(path))
     assert ok(boundseg(*arguments, "--map", "5=background")).out.endswith("of --map, held by no drawing: 5\n")
     assert "no problem found" in ok(boundseg("check", tiny_dataset)).out
+    # a drawing that was taken away leaves its labels, which go on to teach
+    gone = sorted(drawings.iterdir())[0]
+    gone.unlink()
+    shown = ok(boundseg(*arguments)).out
+    case = gone.name.removesuffix(".nii.gz")
+    kept = tiny_dataset / "labelsTr_drawn" / gone.name
+    assert f"kept from an earlier call (to take one out, remove {kept}): {case}\n" in shown
+    assert "without a drawing" not in shown
+
+
+def test_without_test_masks_a_training_points_to_what_is_left(
+    boundseg: Boundseg, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(tiny_dataset / "labelsTs")
+    run, scans = tmp_path / "run", tiny_dataset / "imagesTs"
+    shown = ok(boundseg("train", config(tmp_path, tiny_dataset), "--out", run, *TRAIN)).out
+    assert f"run folder: {run}  (no test case has a mask: boundseg predict {run} {scans} --out predictions)\n" in shown
+    refused(boundseg("evaluate", run, "--device", "cpu"), "has no full mask.", "boundseg predict writes label maps and")
 
 
 def test_reports_become_bounds_and_twice_changes_nothing(
@@ -67,6 +85,24 @@ def test_reports_become_bounds_and_twice_changes_nothing(
     ok(boundseg(*arguments, "--set", "second"))
     assert len(priors.read(tiny_dataset / "priors.csv")) == len(before) + 2
     assert "no problem found" in ok(boundseg("check", tiny_dataset)).out
+
+
+def test_rows_that_somebody_typed_stay_where_the_table_says_nothing(
+    boundseg: Boundseg, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    path, table = tiny_dataset / "priors.csv", tmp_path / "volumes.csv"
+    typed = [
+        priors.Prior(case, None, "LV", "size", -np.inf, 4.0, "mL", "report", "report: not enlarged")
+        for case in ("patient1_frame01", "patient3_frame01")
+    ]
+    priors.write(path, typed)
+    table.write_text(REPORTS)
+    arguments: list[Any] = ["priors", tiny_dataset, "report", "--table", table, "--column", "LV (mL)"]
+    shown = ok(boundseg(*arguments, "--case-column", "patient")).out
+    assert "of that set before: 1 rows replaced, 1 kept where the cell is empty: patient3_frame01\n" in shown
+    rows = {row.case: row for row in priors.read(path)}
+    assert rows["patient3_frame01"] == typed[1]
+    assert rows["patient1_frame01"].source == "volumes.csv, LV (mL): 2,0, margin 0.1"
 
 
 @pytest.mark.parametrize(

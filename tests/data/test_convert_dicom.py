@@ -31,7 +31,14 @@ def position(index: int) -> np.ndarray:
     return ORIGIN + index * STEP_MM * np.cross(ROW, COLUMN)
 
 
-def scan(folder: Path, number: int = 1, description: str = "cine", seed: int = 0, skip: tuple[int, ...] = ()) -> str:
+def scan(
+    folder: Path,
+    number: int = 1,
+    description: str = "cine",
+    seed: int = 0,
+    skip: tuple[int, ...] = (),
+    patient: str = "x",
+) -> str:
     """Writes a series whose file names say nothing of the order; returns its UID."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -49,7 +56,8 @@ def scan(folder: Path, number: int = 1, description: str = "cine", seed: int = 0
         file = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
         file.SOPClassUID, file.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
         file.StudyInstanceUID, file.SeriesInstanceUID, file.FrameOfReferenceUID = study, uid, study
-        file.PatientID, file.Modality, file.SeriesNumber, file.SeriesDescription = "x", "CT", number, description
+        file.PatientID, file.Modality = patient, "CT"
+        file.SeriesNumber, file.SeriesDescription = number, description
         file.InstanceNumber = index + 1
         file.ImagePositionPatient = [f"{value:.6f}" for value in position(index)]
         file.ImageOrientationPatient = [f"{value:.9f}" for value in (*ROW, *COLUMN)]
@@ -81,6 +89,31 @@ def test_voxels_and_affine_are_those_that_the_standard_gives(tmp_path: Path, com
         assert stored[tuple(voxel[:3].round().astype(int))] == int(expected[row, column, index]) - 1024
     dataset = Dataset.open(tmp_path / "out")
     assert (dataset.channels, dataset.labels) == (("CT",), {"background": 0, "LV": 1})
+
+
+def test_series_of_one_patient_stay_together(tmp_path: Path, command_line: CommandLine) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for patient, frames in {"p01": "AB", "p02": "A"}.items():
+        for frame in frames:
+            scan(source / patient / frame, patient=f"hospital {patient}")
+    command = ("convert", "dicom", source)
+    shown = ok(Result(*command_line(*command, out))).out
+    assert "no split.csv: every case trains; 3 cases are of 2 patients" in shown
+    dataset = Dataset.open(out)
+    # B is there once and keeps its name; who the patient is stays in the hospital
+    assert dataset.splits.patients == {"B": ["B", "p01_A"], "p02_A": ["p02_A"]}
+    assert "hospital" not in (out / "splits.json").read_text()
+    split = source / "split.csv"
+    split.write_text("case,split\nB,test\np01_A,train\np02_A,train\n")
+    refused(
+        Result(*command_line(*command, tmp_path / "other")),
+        "one patient is on 2 sides: p01_A in train, B in test.",
+        "a column patient says who is whom",
+    )
+    # of files that were made anonymous alike, somebody knows better
+    split.write_text("case,split,patient\nB,test,1\np01_A,train,2\np02_A,train,2\n")
+    ok(Result(*command_line(*command, tmp_path / "other")))
+    assert Dataset.open(tmp_path / "other").splits.patients == {"1": ["B"], "2": ["p01_A", "p02_A"]}
 
 
 def test_of_several_series_one_is_named(tmp_path: Path, command_line: CommandLine) -> None:

@@ -68,6 +68,61 @@ def test_colours_become_channels_and_masks_classes(folder: Path) -> None:
         assert np.array_equal(dataset.read_labels(case, "full", image)[..., 0], mask // 255)
 
 
+def test_a_map_of_scribbles_is_refused_and_0_as_background_told(folder: Path, command_line: CommandLine) -> None:
+    command = ("convert", "images", folder / "pictures", folder / "out", "--masks", folder / "masks")
+    command = (*command, "--files", "{case}_mask")
+    refused(
+        Result(*command_line(*command, "--map", "1=cell,255=background")),
+        "--map: 255 is background, and nothing says what 0 is.",
+        'Is 0 "not drawn"? Use boundseg convert labels',
+    )
+    assert not (folder / "out").exists()
+    told = "unmarked pixels (0) became background (0=ignore in --map leaves them out)\n"
+    assert told in ok(Result(*command_line(*command, "--map", "255=cell"))).out
+    again = (*command[:3], folder / "again", *command[4:])
+    assert told not in ok(Result(*command_line(*again, "--map", "0=background,255=cell"))).out
+
+
+def test_test_cases_are_drawn_among_those_with_masks(folder: Path) -> None:
+    for number in (0, 1, 3):
+        (folder / "masks" / f"tile{number}_mask.png").unlink()
+    for seed in range(5):
+        out = folder / str(seed)
+        options: Any = {"masks": folder / "masks", "names": "{case}_mask", "seed": seed}
+        done = convert_images(folder / "pictures", out, parse_classes(["255=cell"]), **options)
+        (tests,) = Dataset.open(out).cases_of("test")
+        assert tests in ("tile2", "tile4")
+        assert done.split.startswith(
+            f"no split.csv: a fifth of the patients tests, drawn with seed {seed} among the 2 "
+        )
+
+
+def test_without_masks_nobody_tests(folder: Path) -> None:
+    done = convert_images(folder / "pictures", folder / "out", parse_classes(["255=cell"]))
+    assert done.split.startswith(
+        "no split.csv: nobody tests, for there are no masks; 1 of the 5 training patients are "
+    )
+    dataset = Dataset.open(folder / "out")
+    assert dataset.cases_of("test") == []
+    assert not check(dataset).notes or "no split" not in check(dataset).notes[0]
+
+
+def test_tiles_of_one_patient_stay_on_one_side(folder: Path) -> None:
+    rows = ["case,split,patient", *(f"tile{i},train,{'ab'[i > 2]}" for i in range(5))]
+    (folder / "pictures" / "split.csv").write_text("\n".join(rows))
+    dataset = converted(folder)
+    assert dataset.splits.patients == {"a": ["tile0", "tile1", "tile2"], "b": ["tile3", "tile4"]}
+    assert sorted(dataset.splits.lists["train"] + dataset.splits.lists["validation"]) == ["a", "b"]
+    (folder / "pictures" / "split.csv").write_text("\n".join([*rows[:-1], "tile4,test,b"]))
+    with pytest.raises(
+        InputError, match=r"one patient is on 2 sides: tile4 in test, tile3 in train\.\n.*split.csv\. Keep"
+    ):
+        convert_images(folder / "pictures", folder / "other", parse_classes(["255=cell"]))
+    (folder / "pictures" / "split.csv").write_text("\n".join([*rows, "tile4,train,a"]))
+    with pytest.raises(InputError, match=r"tile4 is of two patients: b and a\.\n.*line 7\. Keep one"):
+        convert_images(folder / "pictures", folder / "other", parse_classes(["255=cell"]))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_bit_is_kept(tmp_path: Path, dtype: str, channels: int) -> None:

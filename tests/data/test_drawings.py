@@ -206,6 +206,36 @@ def test_segments_of_slicer_are_known_by_their_names(dataset: Dataset, folder: P
         convert_drawings(folder, dataset, "scribble", meaning)
 
 
+def test_a_number_never_overrides_the_name_of_a_segment(dataset: Dataset, folder: Path) -> None:
+    case = CASES[0]
+    drawn, affine = scribble(dataset, case), image_of(dataset, case).affine
+    path = folder / f"{case}.seg.nrrd"
+    meaning = parse_meaning(["1=LV,2=background,7=Myo"], dataset)
+    segmentation(path, drawn, affine, {1: "Background", 2: "LV", 7: "wall"})
+    message = r"segment 1 is called 'Background', .*\n.*Map by names: --map \"Background=background,LV=LV,wall=Myo"
+    with pytest.raises(InputError, match=message) as error:
+        convert_drawings(folder, dataset, "scribble", meaning)
+    assert [problem.what for problem in error.value.problems] == [
+        f"{path.name}: segment 1 is called 'Background', and --map says LV.",
+        f"{path.name}: segment 2 is called 'LV', and --map says background.",
+    ]
+    # a name that says the same, or nothing of this dataset, does no harm
+    segmentation(path, drawn, affine, {1: "lv", 2: "around it", 7: "wall"})
+    convert_drawings(folder, dataset, "scribble", meaning)
+    assert np.array_equal(stored(dataset, case), expected(dataset, drawn))
+
+
+def test_a_number_of_two_names_is_refused(dataset: Dataset, folder: Path) -> None:
+    orders = {CASES[0]: {1: "ventricle", 2: "x", 7: "wall"}, CASES[1]: {1: "x", 2: "ventricle", 7: "wall"}}
+    for case, names in orders.items():
+        drawn, affine = scribble(dataset, case), image_of(dataset, case).affine
+        segmentation(folder / f"{case}.seg.nrrd", drawn, affine, names)
+    message = rf"{CASES[1]}.seg.nrrd: segment 1 is called 'x', in {CASES[0]}.seg.nrrd 'ventricle'\.\n.*Map by names"
+    with pytest.raises(InputError, match=message):
+        convert_drawings(folder, dataset, "scribble", parse_meaning(["1=LV,2=background,7=Myo"], dataset))
+    convert_drawings(folder, dataset, "scribble", parse_meaning(["ventricle=LV,x=background,wall=Myo"], dataset))
+
+
 def test_an_empty_segmentation_of_slicer_is_one_voxel_anywhere(dataset: Dataset, folder: Path) -> None:
     by_itk(folder / f"{CASES[0]}.seg.nrrd", np.zeros((1, 1, 1), np.uint8), np.eye(4))
     assert convert_drawings(folder, dataset, "scribble", MEANING).empty == [CASES[0]]
@@ -253,7 +283,9 @@ def test_a_set_of_that_name_is_replaced_case_by_case(dataset: Dataset, folder: P
     convert_drawings(folder, dataset, "scribble", MEANING)
     (folder / f"{CASES[0]}.nii.gz").unlink()
     nifti(folder / f"{CASES[1]}.nii.gz", 0 * scribble(dataset, CASES[1]), image_of(dataset, CASES[1]).affine)
-    assert convert_drawings(folder, dataset, "scribble", MEANING).empty == [CASES[1]]
+    found = convert_drawings(folder, dataset, "scribble", MEANING)
+    assert (found.empty, found.kept) == ([CASES[1]], [CASES[0]])
+    assert CASES[0] not in found.missing
     assert np.array_equal(stored(dataset, CASES[0]), expected(dataset, scribble(dataset, CASES[0])))
     assert (stored(dataset, CASES[1]) == dataset.ignore).all()
 
@@ -359,6 +391,12 @@ def test_0_means_not_drawn_unless_the_map_says_otherwise(dataset: Dataset) -> No
 def test_names_that_cannot_be_are_refused(dataset: Dataset, folder: Path, name: str, names: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         convert_drawings(folder, dataset, name, MEANING, names)
+
+
+def test_a_file_is_no_folder_of_drawings(dataset: Dataset, folder: Path) -> None:
+    (folder / "p.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"p\.nii\.gz is a file\.\n.*Give its folder, .*drawings: one file a case"):
+        convert_drawings(folder / "p.nii.gz", dataset, "scribble", MEANING)
 
 
 def test_drawings_are_not_read_from_where_labels_go(dataset: Dataset) -> None:

@@ -192,12 +192,22 @@ def test_all_impossible_rows_are_listed_by_the_line_they_have_in_an_editor(path:
     assert problems == list(raised.value.problems)
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_file_saved_where_commas_are_decimal_marks_says_the_same(path: Path, separator: str) -> None:
+    rows = [HEADER, "p1,3,LV,size,1.5,20,px,tags,seen", "p2,,LV,size,,0.25,mL,report,"]
+    text = "\r\n".join(row.replace(",", separator).replace(".", ",") for row in rows)
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    first, second = priors.read(path)
+    assert (first.case, first.slice, first.lower, first.upper, first.source) == ("p1", 3, 1.5, 20, "seen")
+    assert (second.case, second.slice, second.lower, second.upper, second.unit) == ("p2", None, -math.inf, 0.25, "mL")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (
             b"case;slice;class\np1;3;LV\n",
-            r"the columns \['case', 'slice', .*\] are missing\.\n.*The header is: case,slice",
+            r"the columns \['quantity', 'lower', .*\] are missing\.\n.*The header is: case,slice",
         ),
         (b"", r"the columns .* are missing"),
         (

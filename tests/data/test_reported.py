@@ -296,6 +296,31 @@ def xlsx(path: Path, rows: Iterable[Sequence[object]], *replaced: tuple[str, str
             packed.writestr(part, content)
 
 
+def test_a_number_that_is_shown_with_zeros_names_its_case(write_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_dataset(weak=False, priors=False)
+    splits = folder / "splits.json"
+    splits.write_text(splits.read_text().replace('"patient1"', '"0012345"').replace("patient1_frame01", "0000007"))
+    for path in folder.glob("*/patient1_frame01*"):
+        path.rename(path.with_name(path.name.replace("patient1_frame01", "0000007")))
+    xlsx(tmp_path / "volumes.xlsx", [("case", "LV (mL)"), (7, 2)])
+    found = tell(Dataset.open(folder), tmp_path / "volumes.xlsx", ["LV (mL)"], margin=0)
+    assert bounds(found) == [("0000007", 2, 2)]
+    assert found.as_numbers == ["7 as 0000007"]
+    xlsx(tmp_path / "volumes.xlsx", [("case", "LV (mL)"), (8, 2)])
+    with pytest.raises(InputError, match="'8' is no case of this dataset"):
+        tell(Dataset.open(folder), tmp_path / "volumes.xlsx", ["LV (mL)"])
+
+
+def test_a_title_above_the_header_is_told(dataset: Dataset, tmp_path: Path) -> None:
+    message = r"the first line, 'Volumes 2024', names one column, and line 3 has 2 cells\.\n.*Is it a title\? Remove"
+    xlsx(tmp_path / "volumes.xlsx", [("Volumes 2024",), (), ("case", "LV (mL)"), (CASES[0], 2)])
+    with pytest.raises(InputError, match=message):
+        read_sheet(tmp_path / "volumes.xlsx")
+    (tmp_path / "volumes.csv").write_text(f"Volumes 2024\n\ncase,LV (mL)\n{CASES[0]},2\n")
+    with pytest.raises(InputError, match=message):
+        read_sheet(tmp_path / "volumes.csv")
+
+
 def test_a_sheet_that_says_it_is_smaller_is_read_whole(dataset: Dataset, tmp_path: Path) -> None:
     for size in ("A1", "A1:B2"):
         rows = [("case", "LV (mL)"), *((case, 2.5) for case in CASES)]

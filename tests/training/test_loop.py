@@ -249,8 +249,11 @@ def test_hybrid_training_on_whole_volumes_keeps_every_term_finite(tiny_dataset: 
 def test_volume_bounds_say_nothing_of_a_batch_of_slices(tiny_dataset: Path, tmp_path: Path) -> None:
     """Parts of a volume never add up to it, so its lower bound is not held against them."""
     config = tiny(tiny_dataset, entry("seeds", "train", [VOLUME]), training={"epochs": 1, "batch_size": 2})
-    (row,) = run(config, tmp_path / "run").metrics()
+    trained = run(config, tmp_path / "run")
+    (row,) = trained.metrics()
     assert math.isfinite(row["objective"])
+    log = (trained.folder / "log.txt").read_text()
+    assert "note: size LV volume per volume in mL: its lower bounds do not hold in batches of slices; set data." in log
 
 
 def test_training_towards_bounds_lowers_their_violation(tiny_dataset: Path, tmp_path: Path) -> None:

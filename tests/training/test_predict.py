@@ -82,7 +82,41 @@ def test_probabilities_are_of_all_classes_and_the_label_map_their_largest(
         every = np.concatenate([background[None], foreground])
         clear = np.sort(every, 0)[-1] - np.sort(every, 0)[-2] > 1e-5
         assert np.array_equal(every.argmax(0)[clear], labels[clear])
-    assert len(content(out)) == 6
+    assert len(content(out)) == 7
+
+
+def test_volumes_are_written_beside_label_maps(trained: Run, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(trained, [scans / f"{CASES[0]}_0000.nii.gz"], out)
+    predict(trained, [scans / f"{CASES[1]}_0000.nii.gz"], out, largest_component=["all"])
+    header, *rows = (out / "volumes.csv").read_text().splitlines()
+    assert header == "case,class,voxels,mL"
+    assert [row.split(",")[:2] for row in rows] == [[case, name] for case in CASES for name in ("LV", "Myo")]
+    for row in rows:
+        case, name, voxels, ml = row.split(",")
+        image: Any = nib.load(out / f"{case}.nii.gz")
+        count = int((np.asarray(image.dataobj) == trained.labels[name]).sum())
+        assert int(voxels) == count
+        assert float(ml) == pytest.approx(count * np.prod(image.header.get_zooms()) / 1000, rel=1e-4)
+    predict(trained, [scans / f"{CASES[0]}_0000.nii.gz"], out, overwrite=True)
+    assert sorted((out / "volumes.csv").read_text().splitlines()[1:]) == sorted(rows)
+    (out / "volumes.csv").write_text("my own\n")
+    with pytest.raises(VolumeError, match=r"volumes.csv is no table of a prediction, and would be replaced"):
+        predict(trained, [scans], out, overwrite=True)
+
+
+def test_a_scan_that_lies_otherwise_than_all_of_the_training_is_noted(
+    trained: Run, scans: Path, tmp_path: Path
+) -> None:
+    path = scans / f"{CASES[0]}_0000.nii.gz"
+    (usual,) = trained.environment["orientations"]
+    image: Any = nib.load(path)
+    nib.save(image.as_reoriented(np.array([[0, -1], [1, 1], [2, -1]])), path)
+    codes = "".join(nib.aff2axcodes(nib.load(path).affine))  # type: ignore[attr-defined]
+    done = predict(trained, [scans], tmp_path / "out")
+    assert done.notes == [
+        f"{CASES[0]}: its axes are {codes}, those of the training {usual}. Nothing is turned: turn it first."
+    ]
 
 
 def test_a_class_with_a_slash_has_its_probability_in_a_file(trained: Run, scans: Path, tmp_path: Path) -> None:
@@ -261,7 +295,7 @@ def test_one_bad_volume_among_good_ones_is_named_and_the_good_ones_are_written(
     assert [fact.split(".nii")[0] for fact in facts] == ["broken", "missing", "nan", "text", "wide"]
     assert f"nan.nii.gz holds {array.size} voxels of {array.size} that are NaN or infinite." in facts
     assert "missing.nii.gz is not there." in facts
-    assert sorted(content(tmp_path / "out")) == [f"{case}.nii.gz" for case in CASES]
+    assert sorted(content(tmp_path / "out")) == [*(f"{case}.nii.gz" for case in CASES), "volumes.csv"]
 
 
 def test_another_number_of_channels_is_refused_before_anything_is_predicted(

@@ -133,6 +133,8 @@ def convert_pictures(
         size = f"{rows_mm:.6g} x {columns_mm:.6g} mm a pixel"
         unknown = "no size of a pixel in the file: taken as 1 mm; give sizes in px, or --spacing"
         told.append(f"{count} images: {f'{size} ({by})' if by else unknown}")
+    if done.unmarked:
+        told.append("unmarked pixels (0) became background (0=ignore in --map leaves them out)")
     if done.unmasked:
         told.append(f"without a mask: {', '.join(done.unmasked[:4])}{' …' if len(done.unmasked) > 4 else ''}")
     return told
@@ -143,7 +145,8 @@ def convert_series(folder: Path, dataset: Path, meaning: list[str], series: str 
     from boundseg.data.convert.dicom import convert_dicom
     from boundseg.data.convert.images import BACKGROUND, IGNORE, parse_classes
 
-    classes = {value: name for value, name in (parse_classes(meaning) if meaning else {}).items() if name != IGNORE}
+    given = {0: BACKGROUND, **parse_classes(meaning)} if meaning else {}
+    classes = {value: name for value, name in given.items() if name != IGNORE}
     names = [name for _, name in sorted(classes.items())][1:]
     in_order = sorted(classes) == list(range(len(classes))) and classes.get(0, BACKGROUND) == BACKGROUND
     require(
@@ -175,11 +178,14 @@ def convert_labels(folder: Path, dataset: Path, name: str, meaning: list[str], f
         for label, voxels in drawn.voxels.items()
     ]
     show_table(f"labelsTr_{name}", rows)
+    first = drawn.kept[0] if drawn.kept else ""
+    kept = f"kept from an earlier call (to take one out, remove {opened.label_path(first, name)})"
     told = {
         "axes brought onto those of the image": drawn.turned,
         "drawings that cover a part of the image, ignore elsewhere": drawn.placed,
         "nothing drawn": drawn.empty,
         "training cases without a drawing": drawn.missing,
+        kept: drawn.kept,
         "folders not looked into": drawn.folders,
         "of --map, held by no drawing": [str(value) for value in drawn.unused],
     }

@@ -178,7 +178,7 @@ def report(
 ) -> None:
     """Bounds of whole volumes from a table of reports."""
     from boundseg.data import priors as table
-    from boundseg.data.reported import reported, understand
+    from boundseg.data.reported import merged, reported, understand
     from boundseg.data.spreadsheet import read_sheet
 
     require(sheet is not None, "report needs the table of sizes.", "Add --table volumes.csv.")
@@ -191,13 +191,21 @@ def report(
     found = reported(opened, read, understood, case_column=case_column, margin=margin, set=set_name, cases=named)
     path = dataset / "priors.csv"
     old = table.read(path) if path.is_file() else []
-    derived = product([set_name], ["size"], [c.region for c in understood], found.cases, [True])
-    table.write(path, table.merge(old, found.rows, derived))
+    rows, replaced, kept = merged(old, found, read, understood, set_name)
+    table.write(path, rows)
     out.print(f"{path}: {len(found.rows)} rows of the set {set_name!r} from {sheet}")
     for column in understood:
         factor = "" if column.factor == 1 else f", one of them {column.factor:g} {column.unit}"
         out.print(f"column {column.name!r}: {column.region} in {column.unit}{factor}")
-    told = {"empty": found.empty, "training cases not in the table": found.missing, "passed over": found.passed_over}
+    if replaced or kept:
+        stay = f", {len(kept)} kept where the cell is empty: {', '.join(kept)}" if kept else ""
+        out.print(f"of that set before: {replaced} rows replaced{stay}")
+    told = {
+        "numbers taken as cases": found.as_numbers,
+        "empty": found.empty,
+        "training cases not in the table": found.missing,
+        "passed over": found.passed_over,
+    }
     show_lists(told)
 
 

@@ -63,7 +63,7 @@ def predict(
         )
     for note in done.notes:
         out.print(f"note: {note}")
-    out.print(f"{folder}: {len(done.written)} label maps")
+    out.print(f"{folder}: {len(done.written)} label maps, their volumes in volumes.csv")
 
 
 def evaluate(

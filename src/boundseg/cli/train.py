@@ -13,6 +13,7 @@ from boundseg.errors import ConfigError
 from boundseg.terminal import Verbosity, err, is_first_process, out, plain, show_table, status
 
 if TYPE_CHECKING:
+    from boundseg.training.run import Run
     from boundseg.training.several import Outcome
 
 
@@ -91,7 +92,19 @@ def train(
     rows = run.metrics()
     minutes, waiting = sum(row["seconds"] for row in rows) / 60, sum(row["waiting"] for row in rows) / len(rows)
     out.print(f"{len(rows)} epochs, {minutes:.1f} min, {waiting:.1%} of them waiting for data")
-    out.print(f"run folder: {run.folder}  (boundseg evaluate {run.folder})")
+    out.print(f"run folder: {run.folder}  ({_next(run)})")
+
+
+def _next(run: Run) -> str:
+    """The verb that the dataset allows next: to evaluate needs a test case with a mask."""
+    from boundseg.data.dataset import Dataset
+
+    dataset = Dataset.open(run.config.data.folder)
+    tests = dataset.cases_of("test") if "test" in dataset.splits.lists else []
+    if any(dataset.label_path(case).is_file() for case in tests):
+        return f"boundseg evaluate {run.folder}"
+    scans = dataset.folder / "imagesTs" if tests else "SCANS"
+    return f"no test case has a mask: boundseg predict {run.folder} {scans} --out predictions"
 
 
 def _train_several(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from boundseg.data import priors, volume_io
+from boundseg.data import possible, priors, volume_io
 from boundseg.data.dataset import SPLITS, Dataset
 from boundseg.data.drawings import UNREAD
+from boundseg.data.orientation import differences
 from boundseg.data.picture_io import LOSSY
+from boundseg.data.volume_io import Volume
 from boundseg.errors import InputError, PriorsError, Problem
 from boundseg.nearest import did_you_mean
 
@@ -38,9 +40,10 @@ class Findings:
 def check(dataset: Dataset, report: Callable[[str], None] = lambda case: None) -> Findings:
     """Reads every file of a dataset folder and lists what does not fit together."""
     found = Findings()
-    slices = _check_volumes(dataset, found, report)
+    grids = _check_volumes(dataset, found, report)
+    found.notes[:0] = differences(dataset, grids)  # of all cases, before those of single ones
     _check_splits(dataset, found)
-    _check_priors(dataset, found, slices)
+    _check_priors(dataset, found, grids)
     for name, (cases, labelled) in found.labelled.items():
         if cases and not labelled:
             folder = dataset.label_path("", name).parent
@@ -49,13 +52,13 @@ def check(dataset: Dataset, report: Callable[[str], None] = lambda case: None) -
     return found
 
 
-def _check_volumes(dataset: Dataset, found: Findings, report: Callable[[str], None]) -> dict[str, int]:
-    """Reads images and all their labels; returns the number of slices of each case that could be read."""
+def _check_volumes(dataset: Dataset, found: Findings, report: Callable[[str], None]) -> dict[str, Volume]:
+    """Reads images and all their labels; returns the grid, without its voxels, of each case that could be read."""
     if not dataset.cases:
         found.problems.append(
             Problem("there is no image.", str(dataset.folder / "imagesTr"), "Names: CASE_0000.nii.gz")
         )
-    slices: dict[str, int] = {}
+    grids: dict[str, Volume] = {}
     for case in dataset.cases:
         report(case)
         try:
@@ -63,7 +66,8 @@ def _check_volumes(dataset: Dataset, found: Findings, report: Callable[[str], No
         except InputError as error:
             found.problems += error.problems
             continue
-        slices[case] = image.array.shape[dataset.slice_axis]
+        # one byte is seen everywhere: the grids of all cases are kept, and none of their voxels
+        grids[case] = Volume(np.broadcast_to(np.uint8(0), image.array.shape), image.affine)
         for name in ("full", *dataset.label_sets):
             if not dataset.label_path(case, name).is_file():
                 continue
@@ -90,7 +94,7 @@ def _check_volumes(dataset: Dataset, found: Findings, report: Callable[[str], No
     if dataset.cases and not found.labelled and not found.problems:
         fact = "no case has labels."
         found.problems.append(Problem(fact, str(dataset.folder), "Put them into labelsTr, or labelsTr_NAME if weak."))
-    return slices
+    return grids
 
 
 def _check_unread(dataset: Dataset, found: Findings) -> None:
@@ -158,7 +162,7 @@ def _check_splits(dataset: Dataset, found: Findings) -> None:
                     found.problems.append(Problem(fact, str(path), "Keep a patient's cases on one side."))
 
 
-def _check_priors(dataset: Dataset, found: Findings, slices: dict[str, int]) -> None:
+def _check_priors(dataset: Dataset, found: Findings, grids: Mapping[str, Volume]) -> None:
     path = dataset.folder / "priors.csv"
     if not path.is_file():
         found.notes.append("no priors.csv: nothing is known about sizes (boundseg priors derives bounds).")
@@ -168,7 +172,9 @@ def _check_priors(dataset: Dataset, found: Findings, slices: dict[str, int]) -> 
     except PriorsError as error:
         found.problems += error.problems
         return
+    slices = {case: grid.array.shape[dataset.slice_axis] for case, grid in grids.items()}
     found.problems += problems + priors.problems_with(rows, dataset, slices, path)
+    found.problems += possible.too_large(rows, dataset, grids, path) + possible.excluding(rows, path)
 
 
 def _named(dataset: Dataset, labels: np.ndarray) -> str:

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int, Integer
 from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 from boundseg.data.histogram import QUANTILES, figure, histogram, quantiles, side_by_side
+from boundseg.data.orientation import by_orientation
+from boundseg.data.picture_io import PICTURE_ENDINGS
 from boundseg.data.priors import Prior
 from boundseg.errors import DatasetError
 
@@ -118,6 +120,7 @@ class Description:
         lists: For each split and named list, its patients and its cases.
         shapes: Of each case: slices, rows, columns.
         spacings_mm: Of each case: along rows, along columns, from slice to slice.
+        orientations: How many cases have which axis codes, such as ``LPS``; none of pictures.
         sizes: Of each region, from full masks; empty where there are none.
         label_sets: By name; ``full`` is that of the full masks.
         known: The facts of ``priors.csv``; empty where there is none.
@@ -128,6 +131,7 @@ class Description:
     lists: dict[str, tuple[int, int]]
     shapes: Int[np.ndarray, "cases 3"]
     spacings_mm: Float[np.ndarray, "cases 3"]
+    orientations: dict[str, int]
     sizes: dict[str, Sizes]
     label_sets: dict[str, LabelSet]
     known: tuple[Known, ...]
@@ -143,6 +147,8 @@ class Description:
         channels = ", ".join(dataset.channels)
         full = self.label_sets.get("full")
         partly = full is not None and full.labelled < full.voxels
+        codes = self.orientations
+        axes = next(iter(codes)) if len(codes) == 1 else ", ".join(f"{name} {count}" for name, count in codes.items())
         note = {"note": "full masks hold ignored voxels: sizes are of what is labelled"} if partly else {}
         return {
             "dataset": f"{dataset.folder}: {len(dataset.cases)} cases of {len(dataset.splits.patients)} patients",
@@ -151,6 +157,7 @@ class Description:
             "classes": f"{classes}; ignore {dataset.ignore}",
             "slices": f"{rows} x {columns} px, {slices} in a volume, stacked along axis {dataset.slice_axis}",
             "spacing": f"{in_plane} mm in a slice, {between} mm from slice to slice",
+            **({"axes": axes + (" cases; nothing is turned" if len(codes) > 1 else "")} if codes else {}),
             **note,
         }
 
@@ -251,7 +258,7 @@ def describe(
     values_of = _regions(dataset, regions or list(dataset.classes))
     path = dataset.folder / "priors.csv"
     rows = priors.read(path) if path.is_file() else []
-    shapes, spacings, has = [], [], {}
+    shapes, spacings, affines, has = [], [], {}, {}
     counts: dict[str, list[Int[np.ndarray, "S K"]]] = defaultdict(list)
     masked_mm: list[tuple[float, float, float]] = []
     for case in dataset.cases:
@@ -259,6 +266,7 @@ def describe(
         image = dataset.read_grid(case)
         shapes.append(dataset.to_slices(image.array).shape)
         spacings.append(dataset.slice_spacing_mm(image))
+        affines[case] = image.affine
         has[case] = [n for n in ("full", *dataset.label_sets) if dataset.label_path(case, n).is_file()]
         for name in has[case]:
             counts[name].append(_counts(dataset.to_slices(dataset.read_labels(case, name, image)), dataset.ignore))
@@ -269,6 +277,7 @@ def describe(
         _lists(dataset),
         np.array(shapes),
         np.array(spacings),
+        {} if dataset.file_ending in PICTURE_ENDINGS else {n: len(of) for n, of in by_orientation(affines).items()},
         {name: _sizes(counts["full"], values, masked_mm) for name, values in values_of.items() if counts["full"]},
         {
             name: _label_set(counts[name], values_of, dataset.ignore)

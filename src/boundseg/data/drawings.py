@@ -15,12 +15,13 @@ from boundseg.data import volume_io
 from boundseg.data.dataset import Dataset
 from boundseg.data.picture_io import LOSSY, PICTURE_ENDINGS, UNREAD_PICTURES
 from boundseg.data.same_grid import placing
-from boundseg.data.segments import SUFFIX, segment_names
+from boundseg.data.segments import SUFFIX, contradicted, segment_names
 from boundseg.errors import DatasetError, InputError, Problem, VolumeError
 from boundseg.nearest import did_you_mean
 
 IGNORE = "ignore"
 NAMES = "{case}"
+_OF_TEST = "Move the drawing elsewhere; or the image to imagesTr, and its patient in splits.json from test to train."
 _ENDINGS = ", ".join((*volume_io.NIFTI_ENDINGS, *volume_io.ITK_ENDINGS))
 _PICTURES = ", ".join(PICTURE_ENDINGS)
 # what else tools save as images: passed over in silence, a drawing would be missed
@@ -38,7 +39,8 @@ class Drawn:
         turned: Cases whose axes were brought onto the image's.
         placed: Cases whose drawing covers a part of the image.
         empty: Cases in which nothing was drawn.
-        missing: Training cases without a drawing.
+        missing: Training cases without a drawing, and without labels of an earlier call.
+        kept: Training cases without a drawing whose labels of an earlier call stay.
         folders: Folders beside the drawings that hold files as well, and were not looked into.
         unused: Values and names of the map that no drawing holds.
     """
@@ -50,6 +52,7 @@ class Drawn:
     placed: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     unused: list[Drawing] = field(default_factory=list)
 
@@ -118,17 +121,21 @@ def convert_drawings(
     if name == "full" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         fact = f"a weak label set cannot be called {name!r}."
         raise DatasetError(fact, remedy="Choose another --name, of letters, digits, _ and -.")
+    if folder.is_file():
+        raise DatasetError(f"{folder} is a file.", remedy=f"Give its folder, {folder.parent}: one file a case.")
     target = dataset.label_path("", name).parent
     if folder.resolve() == target.resolve():
         raise DatasetError("the drawings lie where the labels go.", str(folder), "Move the drawings elsewhere.")
     paths, problems = _match(folder, dataset, names)
     values = {value: dataset.ignore if to == IGNORE else dataset.labels[to] for value, to in meaning.items()}
     drawn, seen = Drawn(dict.fromkeys(dataset.labels, 0), dict.fromkeys(dataset.labels, 0)), set[Drawing]()
+    segments: dict[int, tuple[str, str]] = {}
     with TemporaryDirectory(prefix=".drawings", dir=dataset.folder) as temporary:
         for case, path in paths.items():
             report(case)
             try:
                 image = dataset.read_grid(case)
+                problems += _misnamed(path, meaning, dataset, segments)
                 labels = _labels(case, path, image, values, dataset.ignore, drawn, seen)
             except InputError as error:
                 problems += error.problems
@@ -140,7 +147,9 @@ def convert_drawings(
         target.mkdir(exist_ok=True)
         for written in sorted(Path(temporary).iterdir()):
             written.replace(target / written.name)
-    drawn.missing = [case for case in dataset.training_cases if case not in paths]
+    without = [case for case in dataset.training_cases if case not in paths]
+    drawn.kept = [case for case in without if dataset.label_path(case, name).is_file()]
+    drawn.missing = [case for case in without if case not in drawn.kept]
     beside = (path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith("."))
     drawn.folders = [path.name for path in beside if any(volume_io.ending(file) for file in path.rglob("*"))]
     drawn.unused = [value for value in meaning if value != 0 and value not in seen]
@@ -181,13 +190,22 @@ def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path],
             problems.append(Problem(f"{path.name} is of no case of {dataset.folder}{near}", where, remedy))
         elif case not in dataset.training_cases:
             fact = f"{path.name} is of {case}, a test case, which teaches nothing."
-            problems.append(Problem(fact, where, "Move the drawing elsewhere, or the image to imagesTr."))
+            problems.append(Problem(fact, where, _OF_TEST))
         elif case in paths:
             fact = f"{path.name} and {paths[case].name} are both of {case}."
             problems.append(Problem(fact, where, "Keep one of them."))
         else:
             paths[case] = path
     return paths, problems
+
+
+def _misnamed(
+    path: Path, meaning: Mapping[Drawing, str], dataset: Dataset, before: dict[int, tuple[str, str]]
+) -> list[Problem]:
+    """Segments of 3D Slicer that the map names by their number, and whose name says otherwise."""
+    names = segment_names(path)
+    by_number = {n: meaning[n] for n, name in sorted(names.items()) if name not in meaning and n in meaning}
+    return contradicted(path, names, by_number, [*dataset.labels, IGNORE], before)
 
 
 def _labels(

@@ -83,8 +83,11 @@ def scan(path: Path) -> tuple[dict[int, Prior], list[Problem]]:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets prepend a byte order mark
     except UnicodeDecodeError as error:
         raise PriorsError(f"{path.name} is not UTF-8: {error}", str(path.parent), "Save it as UTF-8.") from error
+    # a spreadsheet in a country of decimal commas separates by semicolons
+    first = text.partition("\n")[0]
+    separator = next((mark for mark in ";\t" if mark in first and "," not in first), ",")
     try:
-        (_, header), *body = csv_lines(text) or [(1, [])]
+        (_, header), *body = csv_lines(text, separator) or [(1, [])]
     except ValueError as error:
         raise PriorsError(f"{path.name} {error}", str(path.parent), UNCLOSED) from error
     missing = [column for column in COLUMNS if column not in header]
@@ -94,6 +97,8 @@ def scan(path: Path) -> tuple[dict[int, Prior], list[Problem]]:
         if not cells:
             continue
         where, row = f"{path}, line {line}", dict(zip_longest(header, cells[: len(header)], fillvalue=""))
+        if separator != ",":
+            row |= {side: row[side].replace(",", ".") for side in ("lower", "upper")}
         if loose := [cell for name, cell in zip_longest(header, cells, fillvalue="") if cell.strip() and not name]:
             fact = f"{row['case']}, {row['class']}: {loose[0]!r} is in no column."
             problems.append(Problem(fact, where, "Put quotes around a cell that holds a comma."))

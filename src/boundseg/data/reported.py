@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from boundseg.data.dataset import Dataset, named_twice
-from boundseg.data.priors import Prior
+from boundseg.data.priors import Prior, merge
 from boundseg.data.spreadsheet import Cell, Sheet, as_text
 from boundseg.errors import InputError, PriorsError, Problem
 from boundseg.nearest import did_you_mean
@@ -57,6 +57,7 @@ class Reported:
         empty: Cases whose cells are empty.
         missing: Training cases that are not in the table.
         passed_over: Cases of the table that were not asked for.
+        as_numbers: Cells that are numbers, with the case of the same number: ``12345 as 0012345``.
     """
 
     rows: list[Prior] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Reported:
     empty: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
+    as_numbers: list[str] = field(default_factory=list)
 
 
 def understand(
@@ -154,7 +156,8 @@ def reported(
     for line, row in sheet.rows:
         where = f"{sheet.path}, line {line}"
         try:
-            case = _case(as_text(row[case_column]), dataset)
+            named = _spelt(row[case_column], dataset)
+            case = _case(named, dataset)
         except ValueError as error:
             problems.append(Problem(str(error), where, "Mend the name, or remove the row."))
             continue
@@ -166,6 +169,8 @@ def reported(
             found.passed_over.append(case)
             continue
         found.cases.append(case)
+        if named != (cell := as_text(row[case_column])):
+            found.as_numbers.append(f"{cell} as {named}")
         rows, wrong = _of_case(case, row, columns, marks, margin, set, sheet)
         try:
             wrong += _impossible(rows, dataset)
@@ -192,6 +197,45 @@ def _class_and_unit(name: str) -> tuple[str, str]:
     if first and last.casefold() in SPELLINGS:
         return name[: name.rindex(last)].rstrip(" ,/_").removesuffix(" in").strip(), last
     return name, ""
+
+
+def merged(
+    old: Sequence[Prior], found: Reported, sheet: Sheet, columns: Sequence[Column], set: str
+) -> tuple[list[Prior], int, list[str]]:
+    """The rows of ``priors.csv`` with those of a table, see :func:`boundseg.data.priors.merge`.
+
+    Where a cell is empty, rows of the same set that this table did not write stay: somebody typed them.
+
+    Returns:
+        The rows; how many old ones were replaced; the cases of those that stay where the cell is empty.
+    """
+    told = {(row.region, row.case) for row in found.rows}
+    own = tuple(f"{sheet.path.name}, {column.name}: " for column in columns)
+    regions = {column.region for column in columns}
+    of_set = [
+        row
+        for row in old
+        if (row.set, row.quantity, row.slice) == (set, "size", None)
+        and row.region in regions
+        and row.case in found.cases
+    ]
+    kept = [row for row in of_set if (row.region, row.case) not in told and not row.source.startswith(own)]
+    stay = {(row.region, row.case) for row in kept}
+    derived = [
+        (set, "size", region, case, True) for case in found.cases for region in regions if (region, case) not in stay
+    ]
+    replaced = sum((row.region, row.case) not in stay for row in of_set)
+    return merge(old, found.rows, derived), replaced, list(dict.fromkeys(row.case for row in kept))
+
+
+def _spelt(cell: Cell, dataset: Dataset) -> str:
+    """What names a case: a spreadsheet keeps 0012345 as a number, and shows zeros that its cell does not hold."""
+    text = as_text(cell)
+    known = [*dataset.cases, *dataset.splits.patients]
+    if isinstance(cell, str) or text in known:
+        return text
+    same = sorted({name for name in known if name.isdecimal() and int(name) == cell})
+    return same[0] if len(same) == 1 else text
 
 
 def _case(text: str, dataset: Dataset) -> str:

@@ -69,11 +69,16 @@ def read_sheet(path: Path) -> Sheet:
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise PriorsError(f"the column {twice[0]!r} is there twice.", str(path), "Rename one of them.")
+    if len(header) == 1 and body and len(_trimmed(body[0][1])) > 1:
+        line, second = body[0][0], len(_trimmed(body[0][1]))
+        fact = f"the first line, {header[0]!r}, names one column, and line {line} has {second} cells."
+        raise PriorsError(fact, str(path), "Is it a title? Remove the lines above the one that names the columns.")
+    commas = "A decimal comma needs ; or tabs as separator, or quotes around the number."
     problems = [
         Problem(
             f"line {number} has {len(_trimmed(cells))} cells, the header {len(header)}.",
             str(path),
-            "A decimal comma needs ; or tabs as separator, or quotes around the number.",
+            commas if separator == "," else "Name every column in the first line.",
         )
         for number, cells in body
         if len(_trimmed(cells)) > len(header)

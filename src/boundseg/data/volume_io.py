@@ -118,6 +118,34 @@ def read_stored(path: Path) -> tuple[Volume, Scaling]:
     return volume, scaling
 
 
+def read_affine(path: Path) -> Shaped[np.ndarray, "4 4"]:
+    """The affine of a NIfTI, NRRD or MetaImage file, from its header alone.
+
+    Raises:
+        VolumeError: The header cannot be read.
+    """
+    if ending(path) in NIFTI_ENDINGS:
+        import nibabel as nib
+
+        try:
+            affine: Any = nib.load(path).affine  # type: ignore[attr-defined]
+        except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+            raise VolumeError(
+                f"{path.name} cannot be read as NIfTI: {error}", str(path.parent), "Export or copy it again."
+            ) from error
+        return np.asarray(affine, dtype=np.float64)
+    reader = itk().ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise VolumeError(
+            f"{path.name} cannot be read: {reason}", str(path.parent), "Export or copy it again."
+        ) from error
+    return _affine_of_itk(reader)
+
+
 def require_grid(affine: Shaped[np.ndarray, "4 4"], name: str, where: str) -> None:
     """Refuses voxels that are no boxes: sizes, distances and surfaces in mm are those of axes at right angles.
 
@@ -365,10 +393,15 @@ def _read_itk(path: Path) -> Volume:
 
 def of_itk(image: Any, library: Any) -> Volume:
     """A 3D image of SimpleITK, whose world is LPS+."""
+    return Volume(library.GetArrayFromImage(image).transpose(2, 1, 0), _affine_of_itk(image))
+
+
+def _affine_of_itk(image: Any) -> Shaped[np.ndarray, "4 4"]:
+    """Of a 3D image, or of a reader that knows its header."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return Volume(library.GetArrayFromImage(image).transpose(2, 1, 0), _LPS_TO_RAS @ affine)
+    return _LPS_TO_RAS @ affine
 
 
 def _write_itk(path: Path, array: np.ndarray, like: Volume) -> None:

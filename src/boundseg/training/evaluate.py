@@ -317,9 +317,12 @@ def _require_label_maps(paths: Collection[Path], folder: Path) -> None:
     )
 
 
+_UNMASKED = "Evaluate other cases. Without masks, boundseg predict writes label maps and their volumes (volumes.csv)."
+
+
 def _require_masks(dataset: Dataset, cases: Sequence[str]) -> None:
     problems = [
-        Problem(f"{case} has no full mask.", str(dataset.label_path(case).parent), "Evaluate other cases.")
+        Problem(f"{case} has no full mask.", str(dataset.label_path(case).parent), _UNMASKED)
         for case in cases
         if not dataset.label_path(case).is_file()
     ]

@@ -25,6 +25,7 @@ from boundseg.training.engine import Engine, make_ready
 from boundseg.training.first_bias import expected_shares, start_at
 from boundseg.training.gradients import Pulls
 from boundseg.training.guard import Interruption, Refusals, found_lost, require_finite
+from boundseg.training.parts import not_held, tell
 from boundseg.training.processes import Processes, start
 from boundseg.training.progress import display
 from boundseg.training.run import Run
@@ -104,6 +105,7 @@ def train(
     )
     log = run.log if processes.first else _silent
     _start(network, config, teaching, dataset, log, started)
+    tell(not_held(config, teaching), log, quiet)
     with deterministic(config.training.deterministic), found_lost(processes, run):
         engine = make_ready(config, dataset, teaching, network, processes)
         if processes.count > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from boundseg.data import volume_io
+from boundseg.data.orientation import axis_codes
 from boundseg.data.picture_io import PICTURE_ENDINGS, count_channels
 from boundseg.data.stored import StoredSlices, read_stored
 from boundseg.data.volume_io import ENDINGS, Volume
 from boundseg.errors import InputError, Problem, VolumeError
 from boundseg.inference import Ensemble, Predictor, VolumePredictor, largest_components, most_probable, regions_named
+from boundseg.training import volumes
 from boundseg.training.run import Run, Which, require_folder
 from boundseg.training.together import require_alike, together
 
@@ -43,6 +46,8 @@ def predict(
     report: Callable[[str], None] = lambda case: None,
 ) -> Predicted:
     """Predicts volumes; ``CASE.nii.gz`` has the affine, shape and orientation of its input, unsigned bytes.
+
+    ``volumes.csv`` beside them has a row for each case and class: voxels, and mL.
 
     Args:
         run: A finished or running training; of several, the probabilities are averaged on the scan's own grid.
@@ -71,9 +76,10 @@ def predict(
     targets = {case: _targets(case, paths, out, run.labels, probabilities) for case, paths in cases.items()}
     require_folder(out)
     _require_free(cases, targets, overwrite)
+    volumes.require_own(out)
     predictor = together(runs, which, device, mirror)
     axis = int(run.environment["slice_axis"])
-    done, problems = Predicted(), list[Problem]()
+    done, problems, counted = Predicted(), list[Problem](), dict[str, volumes.Counted]()
     for case, paths in cases.items():
         try:
             slices, volume = read_stored(paths, axis)
@@ -82,8 +88,9 @@ def predict(
             continue
         rows_mm, columns_mm = (s for i, s in enumerate(volume.spacing_mm) if i != axis)
         spacing_mm = rows_mm, columns_mm, volume.spacing_mm[axis]
+        counts = volumes.Counted(run.labels, math.prod(spacing_mm) / 1000)
         try:
-            _predict_case(predictor, slices, spacing_mm, targets[case], volume, axis, run.labels, kept)
+            _predict_case(predictor, slices, spacing_mm, targets[case], volume, axis, counts, kept)
         except VolumeError as error:
             # what the disk refuses now it refuses of the next case as well
             left = len(cases) - list(cases).index(case)
@@ -91,13 +98,30 @@ def predict(
             problems += [*error.problems, ended]
             break
         done.written.append(targets[case][LABELS])
+        counted[case] = counts
+        done.notes += _turned(case, volume, runs)
         cut = predictor.cuts(slices.shape, spacing_mm)
         if cut:
             done.notes.append(f"{case}: {cut}")
         report(case)
+    try:
+        if counted:
+            volumes.write(out, counted)
+    except VolumeError as error:
+        problems += error.problems
     if problems:
         raise InputError.of(problems)
     return done
+
+
+def _turned(case: str, volume: Volume, runs: Sequence[Run]) -> list[str]:
+    """A note where a scan's axes point where those of no training case did, as far as the runs say."""
+    codes = axis_codes(volume.affine)
+    for known in (run.environment.get("orientations") for run in runs):
+        if known and codes not in known:
+            there = " or ".join(known)
+            return [f"{case}: its axes are {codes}, those of the training {there}. Nothing is turned: turn it first."]
+    return []
 
 
 UNFIT = r"[/\\\0]"  # letters that no file's name holds
@@ -128,10 +152,11 @@ def _predict_case(
     targets: Mapping[str, Path],
     like: Volume,
     axis: int,
-    labels: Mapping[str, int],
+    counts: volumes.Counted,
     kept: Sequence[Sequence[int]],
 ) -> None:
-    """Predicts a case and writes it as it goes; its files appear together, when all are whole."""
+    """Predicts a case, counts it and writes it as it goes; its files appear together, when all are whole."""
+    labels = counts.labels
     with ExitStack() as files:
         write = {
             name: files.enter_context(volume_io.writing(path, like, np.uint8 if name == LABELS else np.float32, axis))
@@ -147,6 +172,8 @@ def _predict_case(
             ready = {name: part.cpu().numpy() for name, part in parts.items()}
             if kept:
                 maps.append(ready.pop(LABELS))  # what is largest is known when the whole volume is
+            else:
+                counts.add(ready[LABELS])
             # one batch waits at most: memory stays bounded where the disk is slower than the network
             for one in pending:
                 one.result()
@@ -154,7 +181,9 @@ def _predict_case(
         for one in pending:
             one.result()
         if kept:
-            write[LABELS](largest_components(np.concatenate(maps), kept))
+            largest = largest_components(np.concatenate(maps), kept)
+            counts.add(largest)
+            write[LABELS](largest)
 
 
 def _cases(images: Iterable[Path], channels: int) -> dict[str, list[Path]]:

@@ -27,6 +27,7 @@ from torch import nn
 
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
+from boundseg.data.orientation import orientations
 from boundseg.data.stored import StoredSlices
 from boundseg.errors import InputError, RunError, VolumeError
 from boundseg.inference import Mirrored, Predictor, VolumePredictor, largest_components, regions_named
@@ -60,10 +61,12 @@ class Run:
         """
         cls.require_free(folder)
         run = cls(Path(folder))
+        taught = [case for name in patients.get("train", ()) for case in dataset.splits.patients[name]]
         environment = _environment(config.seed) | {
             "labels": dataset.labels,
             "channels": dataset.channels,
             "slice_axis": dataset.slice_axis,
+            "orientations": orientations(dataset, taught),
             "data": dataset.fingerprint(),
             "patients": {name: list(members) for name, members in patients.items()},
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ import numpy as np
 
 from boundseg.data import dataset as folders
 from boundseg.data import volume_io
-from boundseg.data.convert.split import read
+from boundseg.data.convert.split import Split, patients_of, read, require_one_side
 from boundseg.data.convert.staging import whole_folder
-from boundseg.data.dataset import SPLITS, Splits
 from boundseg.data.volume_io import Volume, of_itk
 from boundseg.errors import DatasetError, InputError, Problem, VolumeError
 
+PATIENT = "0010|0020"
 CHARACTERS, MODALITY, DESCRIPTION, NUMBER = "0008|0005", "0008|0060", "0008|103e", "0020|0011"
 POSITION, ORIENTATION, FRAMES = "0020|0032", "0020|0037", "0028|0008"
 SPACING, THICKNESS, STEP = "0028|0030", "0018|0050", "0018|0088"
@@ -43,6 +43,7 @@ class Series:
         modality: Such as MR, CT.
         number: Of the examination.
         description: What the scanner's user called it.
+        patient: Patient ID, which tells patients apart and is written nowhere.
     """
 
     uid: str
@@ -50,6 +51,7 @@ class Series:
     modality: str
     number: str
     description: str
+    patient: str = ""
 
     def __str__(self) -> str:
         return f"{self.number or '?'} {self.description!r} ({self.modality}, {len(self.files)} files, {self.uid})"
@@ -65,8 +67,10 @@ def convert_dicom(
 ) -> str:
     """Writes a dataset folder from a DICOM folder, or from a folder of such folders; all problems are told at once.
 
-    Every folder that holds a series is a case of that folder's name. Intensities are those of the rescale slope and
-    intercept (HU of CT). ``split.csv`` (columns case, split) is honoured; without one every case trains.
+    Every folder that holds a series is a case of that folder's name, or of its path from the source where several have
+    one name. Intensities are those of the rescale slope and intercept (HU of CT). ``split.csv`` (columns case, split)
+    is honoured; without one every case trains. Whose a case is says its column patient, else the files' Patient ID;
+    such a patient is called as the first of his cases.
 
     Args:
         source: The folder.
@@ -80,8 +84,8 @@ def convert_dicom(
 
     Raises:
         InputError: No DICOM file, several series of which none is named, missing slices, slices at one place (time
-            points), pixels of several sizes, files of several frames, colours, images that cannot be read, cases of
-            one name.
+            points), pixels of several sizes, files of several frames, colours, images that cannot be read, a patient
+            on two sides.
     """
     library = volume_io.itk("DICOM files need SimpleITK")
     if not source.is_dir():
@@ -93,20 +97,18 @@ def convert_dicom(
     if not found:
         nothing = Problem(f"{source} holds no DICOM series.", "", "Give the folder that holds the DICOM files.")
         raise DatasetError.of([nothing, *problems])
-    for name, count in Counter(folder.resolve().name for folder in found).items():
-        if count > 1:
-            remedy = "A case has the name of its folder: rename one of them."
-            problems.append(Problem(f"{count} folders of series are called {name}.", str(source), remedy))
+    names = _case_names(found, source)
     chosen: dict[str, tuple[Path, Series]] = {}
     for folder, of in found.items():
         try:
-            chosen[folder.resolve().name] = (folder, choose(of, series, folder))
+            chosen[names[folder]] = (folder, choose(of, series, folder))
         except InputError as error:
             problems += error.problems
     cases, split_csv = sorted(chosen), source / "split.csv"
-    sides = dict.fromkeys(cases, "train")
-    if split_csv.is_file() and not problems:
-        sides = read(split_csv, cases, "case")
+    split = Split(dict.fromkeys(cases, "train"), "no split.csv: every case trains")
+    if not problems:
+        split = _split(split_csv, {case: chosen[case][1].patient for case in cases})
+    sides = split.of
     labels = {"background": 0} | {name: i for i, name in enumerate(classes, start=1)}
     with whole_folder(destination) as out:
         for case, (folder, one) in sorted(chosen.items()):
@@ -127,9 +129,42 @@ def convert_dicom(
             file_ending=".nii.gz",
             training_cases=sum(side != "test" for side in sides.values()),
         )
-        lists = {side: [case for case in cases if sides[case] == side] for side in SPLITS}
-        folders.write_splits(out, Splits({case: [case] for case in cases}, lists))
-    return "split: split.csv" if split_csv.is_file() else "no split.csv: every case trains"
+        folders.write_splits(out, split.splits())
+    patients = len(split.splits().patients)
+    return split.told + (f"; {len(cases)} cases are of {patients} patients" if patients < len(cases) else "")
+
+
+def _case_names(found: Collection[Path], source: Path) -> dict[Path, str]:
+    """A folder's own name, or its path from the source where several folders have that name (``p01_ED``).
+
+    Raises:
+        DatasetError: Paths that read alike.
+    """
+    times = Counter(folder.resolve().name for folder in found)
+    paths = {folder: "_".join(folder.relative_to(source).parts) or folder.resolve().name for folder in found}
+    names = {folder: name if times[name := folder.resolve().name] == 1 else paths[folder] for folder in found}
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
+    if twice:
+        remedy = "A case has the name of its folder: rename one of them."
+        raise DatasetError.of(
+            [Problem(f"several folders of series make the case {n}.", str(source), remedy) for n in twice]
+        )
+    return names
+
+
+def _split(path: Path, ids: Mapping[str, str]) -> Split:
+    """The sides of cases, and their patients: as a column of ``split.csv`` says, else by the Patient IDs of the files.
+
+    A Patient ID may name a person: the first case of a patient stands for it in what is written.
+    """
+    split_of, told, named = dict.fromkeys(ids, "train"), "no split.csv: every case trains", dict[str, str]()
+    if path.is_file():
+        split_of, told, named = read(path, ids, "case"), "split: split.csv", patients_of(path, ids, "case")
+    if not named:
+        first: dict[str, str] = {}
+        named = {case: first.setdefault(patient, case) for case, patient in ids.items() if patient}
+    require_one_side(split_of, named, path)
+    return Split(split_of, told, named)
 
 
 def series_of(folder: Path, library: Any) -> list[Series]:
@@ -140,7 +175,7 @@ def series_of(folder: Path, library: Any) -> list[Series]:
         for uid in library.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
             files = library.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
             header = _header(files[0], library)
-            texts = (_text(header, tag) for tag in (MODALITY, NUMBER, DESCRIPTION))
+            texts = (_text(header, tag) for tag in (MODALITY, NUMBER, DESCRIPTION, PATIENT))
             found.append(Series(uid, tuple(files), *texts))
     finally:
         library.ProcessObject.SetGlobalWarningDisplay(True)

@@ -12,7 +12,6 @@ import numpy as np
 from boundseg.data import dataset as folders
 from boundseg.data.convert.split import read_or_draw
 from boundseg.data.convert.staging import whole_folder
-from boundseg.data.dataset import SPLITS, Splits
 from boundseg.data.picture_io import (
     COLOURS,
     LOSSY,
@@ -37,16 +36,18 @@ class Pictures:
     Attributes:
         split: How the cases were split.
         unmasked: Cases without a mask.
+        unmarked: Whether pixels of 0, which the map does not name, became background.
         spacings: For each source of a spacing, and the spacing in mm, how many pictures have it.
     """
 
     split: str = ""
     unmasked: list[str] = field(default_factory=list)
+    unmarked: bool = False
     spacings: dict[tuple[str, float, float], int] = field(default_factory=dict)
 
 
 def parse_classes(texts: Sequence[str]) -> dict[int, str]:
-    """What the values of masks mean, from texts such as ``1=tumour,255=stroma``; 0 is background unless it is named.
+    """What the values of masks mean, from texts such as ``1=tumour,255=stroma``.
 
     Raises:
         DatasetError: A part is no ``VALUE=CLASS``, a value is named twice, or there is no class.
@@ -64,7 +65,7 @@ def parse_classes(texts: Sequence[str]) -> dict[int, str]:
         problems.append(Problem("--map: no value means a class.", "", 'Give --map "1=tumour,2=stroma".'))
     if problems:
         raise DatasetError.of(problems)
-    return {0: BACKGROUND, **meaning}
+    return meaning
 
 
 def convert_images(
@@ -82,12 +83,14 @@ def convert_images(
 
     Numbers stay what they are, 16 bits as 16 bits. Colours become three channels, a file each (``CASE_0000`` red,
     ``CASE_0001`` green, ``CASE_0002`` blue), which nnU-Net reads too. The folder is of TIFF where one of the pictures
-    is, else of PNG. ``split.csv`` (columns case, split) is honoured; what it does not say is drawn.
+    is, else of PNG. ``split.csv`` (columns case, split, and patient where somebody has several) is
+    honoured; what it does not say is drawn.
 
     Args:
         source: The folder of pictures; its own folders are not looked into.
         destination: The dataset folder to be written; must not exist, or be empty.
-        meaning: Values of masks to classes, ``background`` or ``ignore``; see :func:`parse_classes`.
+        meaning: Values of masks to classes, ``background`` or ``ignore``, see :func:`parse_classes`; 0 is background
+            unless it is named.
         masks: The folder of label maps, one number per pixel; a case may have none. It may be ``source`` itself.
         names: How their files are called, without their ending.
         spacing_mm: Between rows and between columns; left out, what each file says.
@@ -96,8 +99,10 @@ def convert_images(
 
     Raises:
         InputError: Pictures that cannot be read, are transparent or of different channels; masks of no picture, of
-            another shape, of colours, or with a value that has no meaning. Nothing is written then.
+            another shape, of colours, or with a value that has no meaning; another value that is background where
+            nothing says what 0 is. Nothing is written then.
     """
+    _require_zero(meaning)
     if names.count(CASE) != 1:
         raise DatasetError(
             f"--files {names!r} does not say where the case stands.", remedy="Give --files '{case}_mask'."
@@ -127,13 +132,14 @@ def convert_images(
     if masks is not None and not drawn:
         problems.append(Problem(f"{masks} holds no mask.", "", "Give the folder of label maps (PNG, TIFF)."))
     try:
-        split = read_or_draw(source / "split.csv", set(images), "case", seed)
+        split = read_or_draw(source / "split.csv", set(images), "case", seed, masked=set(drawn) & set(images))
     except InputError as error:
         raise DatasetError.of([*problems, *error.problems]) from None
+    unmarked, meaning = bool(drawn) and 0 not in meaning, {0: BACKGROUND, **meaning}
     classes = [name for name in dict.fromkeys(meaning.values()) if name not in (BACKGROUND, IGNORE)]
     labels = {BACKGROUND: 0} | {name: i for i, name in enumerate(classes, start=1)}
     values = {value: {**labels, IGNORE: len(labels)}[name] for value, name in meaning.items()}
-    done = Pictures(split.told, [case for case in images if case not in drawn])
+    done = Pictures(split.told, [case for case in images if case not in drawn], unmarked)
     counts: dict[int, str] = {}
     tiff = any(path.suffix.lower() in (".tif", ".tiff") for path in images.values())
     ending = ".tif" if tiff else ".png"
@@ -171,13 +177,22 @@ def convert_images(
             labels=labels,
             ignore=len(labels),
             file_ending=ending,
-            training_cases=len(split.of) - len(split.patients("test")),
+            training_cases=len(split.of) - len(split.cases("test")),
         )
-        folders.write_splits(folder, Splits({case: [case] for case in images}, {s: split.patients(s) for s in SPLITS}))
+        folders.write_splits(folder, split.splits())
     return done
 
 
 _NAMED = "Name masks as their pictures, or say how they are called: --files '{case}_mask'."
+
+
+def _require_zero(meaning: Mapping[int, str]) -> None:
+    """Refuses maps of drawings: where background was drawn, 0 is what nobody drew, and would teach as background."""
+    other = next((value for value, name in meaning.items() if name == BACKGROUND), 0)
+    if other and 0 not in meaning:
+        fact = f"--map: {other} is background, and nothing says what 0 is."
+        remedy = 'Is 0 "not drawn"? Use boundseg convert labels for such drawings, or add 0=background (or 0=ignore).'
+        raise DatasetError(fact, remedy=remedy)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -14,7 +14,6 @@ from boundseg.data import dataset as folders
 from boundseg.data import volume_io
 from boundseg.data.convert.split import read_or_draw
 from boundseg.data.convert.staging import whole_folder
-from boundseg.data.dataset import SPLITS, Splits
 from boundseg.data.volume_io import NIFTI_ENDINGS, Volume
 from boundseg.errors import DatasetError, InputError, Problem
 from boundseg.nearest import did_you_mean
@@ -89,9 +88,9 @@ def convert_pairs(
             labels={"background": 0, layout.target: 1},
             ignore=2,
             file_ending=ENDING,
-            training_cases=len(split.of) - len(split.patients("test")),
+            training_cases=len(split.of) - len(split.cases("test")),
         )
-        folders.write_splits(folder, Splits({case: [case] for case in pairs}, {s: split.patients(s) for s in SPLITS}))
+        folders.write_splits(folder, split.splits())
     return split.told
 
 
