@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 from boundseg.errors import DatasetError
+from boundseg.paper import reproduce
 from boundseg.paper.bounds import Wanted, annotated_patient, sources
 from boundseg.paper.needs import Needs, drawn, provide, require_kind
 from boundseg.paper.rows import Drawn, base, row
@@ -126,6 +128,24 @@ def test_a_dataset_of_another_kind_gets_one_message(hearts: Dataset) -> None:
         require_kind(hearts, base("prostate"))
     assert re.search("about the class prostate .* and the dataset has LV.", str(found.value))
     assert "boundseg convert promise12" in str(found.value)
+
+
+def with_three_structures(folder: Path) -> None:
+    """Says that the masks hold two classes more."""
+    path = folder / "dataset.json"
+    labels = {"background": 0, "LV": 1, "Myo": 2, "RV": 3, "ignore": 4}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": labels}))
+
+
+def test_a_dataset_of_more_classes_is_of_another_kind(hearts: Dataset, tmp_path: Path) -> None:
+    with_three_structures(hearts.folder)
+    three = Dataset.open(hearts.folder)
+    with pytest.raises(DatasetError, match=r"the class LV alone .* and the dataset has LV, Myo, RV.(?s:.*)--target LV"):
+        require_kind(three, ACDC)
+    require_kind(three, base("hearts"))
+    for what in ("table1", "table2", "figure2"):
+        with pytest.raises(DatasetError, match="the class LV alone"):
+            reproduce(what, [hearts.folder], out=tmp_path / "out", scale="quick", train=False)
 
 
 def test_everything_that_is_missing_is_listed_at_once(hearts: Dataset) -> None:

@@ -195,7 +195,7 @@ def _datasets(whole: Table, asked_for: Table, data: Sequence[Path], sides: Seque
     opened = [Dataset.open(folder) for folder in data]
     found: dict[str, Dataset] = {}
     for dataset in opened:
-        fitting = [b for b in bases.values() if set(b.targets) <= set(dataset.classes) and b.name not in found]
+        fitting = [b for b in bases.values() if set(b.targets) == set(dataset.classes) and b.name not in found]
         if not fitting:
             first = next(iter(bases.values()))
             what_is_needed.require_kind(dataset, first, sides)
