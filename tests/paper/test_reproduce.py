@@ -58,6 +58,13 @@ def test_a_row_of_equal_updates_counts_its_shorter_epochs(
     training = one.config.training
     assert (training.epochs, training.schedule.patience) == (epochs, patience)
     assert one.config.selection.every == 4
+    # what is asked for in epochs is asked for a training on all
+    asked = ["training.epochs=5", "training.stop_after=3", "training={schedule: {name: plateau}}", "selection.every=2"]
+    (one,) = plan([(one_of_four, provided)], [0], "honest", scale, tmp_path, [*asked[2:], *asked[:2]])
+    training = one.config.training
+    assert (training.epochs, training.stop_after, training.schedule.patience) == (20, 12, 80)
+    assert one.config.selection.every == 8
+    assert list(tmp_path.iterdir()) == [], "to plan writes nothing"
 
 
 def test_what_was_missing_was_derived_and_said(begun: Begun) -> None:
@@ -163,6 +170,42 @@ def test_more_epochs_are_judged_anew(begun: Begun, tmp_path: Path) -> None:
     assert not any(row["test DSC, volumes"] for row in longer.rows)
 
 
+def rewrite(path: Path, *changes: tuple[str, str]) -> None:
+    """Replaces what is there once."""
+    text = path.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(("schedule", "epochs"), [("constant", 1), ("cosine", 1), ("cosine", 3)])
+def test_epochs_only_grow_and_only_where_the_rate_does_not_end_with_them(
+    begun: Begun, tmp_path: Path, schedule: str, epochs: int
+) -> None:
+    out = copy(begun, tmp_path)
+    for name in ROWS:
+        rewrite(out / "table1" / name / "seed0" / "config.yaml", ("name: constant", f"name: {schedule}"))
+    asked = [f"training.epochs={epochs}", f"training.schedule={{name: {schedule}}}", *CHANGED[2:]]
+    shown = run(begun.dataset, out, [], overrides=asked, train=False)
+    assert {row["state"] for row in shown.rows} == {"begun with another config"}
+    with pytest.raises(InputError, match=r"began with, in: training.epochs\.(?s:.*) Epochs may only grow"):
+        run(begun.dataset, out, [], overrides=asked)
+
+
+def test_a_training_that_ended_early_is_finished_and_judged(begun: Begun, tmp_path: Path) -> None:
+    out = copy(begun, tmp_path)
+    for name in ROWS:
+        folder = out / "table1" / name / "seed0"
+        rewrite(folder / "config.yaml", ("epochs: 2\n", "epochs: 6\n"), ("stop_after: null", "stop_after: 1"))
+        # no epoch was an improvement
+        rewrite(folder / "checkpoints" / "last" / "state.json", ('"best_epoch": 1', '"best_epoch": -1'))
+    asked = ["training.epochs=6", "training.stop_after=1", *CHANGED[1:]]
+    shown = run(begun.dataset, out, [], overrides=asked, train=False)
+    assert shown.rows == begun.found.rows
+    assert {row["state"] for row in shown.rows} == {"done"}
+
+
 def test_an_evaluation_of_other_weights_is_made_anew(begun: Begun, tmp_path: Path) -> None:
     out = copy(begun, tmp_path)
     folder = out / "table1" / "partial" / "seed0" / "evaluation"
@@ -176,9 +219,13 @@ def test_an_evaluation_of_other_weights_is_made_anew(begun: Begun, tmp_path: Pat
 
 def test_another_config_is_never_taken_for_the_rows_own(begun: Begun, tmp_path: Path) -> None:
     out = copy(begun, tmp_path)
-    with pytest.raises(InputError, match=r"the config differs from the one that .* began with"):
-        run(begun.dataset, out, [], preset="text")
-    shown = run(begun.dataset, out, [], preset="text", train=False)
+    configs = {path: path.read_text(encoding="utf-8") for path in (out / "table1").rglob("*.yaml")}
+    said = list[str]()
+    with pytest.raises(InputError, match=r"(?s)the config differs from the one that .* began with.*table1.common"):
+        run(begun.dataset, out, said, preset="text")
+    shown = run(begun.dataset, out, said, preset="text", train=False)
+    assert {path: path.read_text(encoding="utf-8") for path in configs} == configs, "those of the runs stay beside them"
+    assert said == [], "nothing was derived"
     assert {row["state"] for row in shown.rows} == {"begun with another config"}
     assert not any(row["test DSC, volumes"] for row in shown.rows)
 

@@ -228,21 +228,20 @@ def _provided(
     report: Report,
 ) -> tuple[list[Planned], dict[str, str]]:
     """The trainings with all that they need in their dataset folders, and where bounds came from."""
-    planned: list[Planned] = []
+    planned = runs.plan([(row, datasets[row.base.name]) for row in rows], seeds, preset, scale, out, overrides)
+    if train:
+        runs.write_configs(planned, preset, scale)
     sources: dict[str, str] = {}
     for dataset in datasets.values():
-        of_it = [row for row in rows if datasets[row.base.name] is dataset]
-        ones = runs.plan([(row, dataset) for row in of_it], seeds, preset, scale, out, overrides)
-        wanted, base = Needs.of((one.row, one.seed, one.config) for one in ones), of_it[0].base
+        ones = [one for one in planned if one.dataset is dataset]
+        wanted, base = Needs.of((one.row, one.seed, one.config) for one in ones), ones[0].row.base
         if train:
             what_is_needed.provide(dataset, wanted, base, patient, report)
         if (dataset.folder / "priors.csv").is_file():
             found = where_from(dataset, wanted.bounds, base)
             of_one = "" if len(datasets) == 1 else f", {' and '.join(base.targets)}"
             sources |= {f"{name}{of_one}": source for name, source in found.items()}
-        planned += ones
-    order = [row.key for row in rows]
-    return sorted(planned, key=lambda one: (order.index(one.row.key), one.seed)), sources
+    return planned, sources
 
 
 def _trained(
