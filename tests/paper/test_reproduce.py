@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import pandas as pd
@@ -16,7 +18,8 @@ from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError, DatasetError, InputError, RunError
 from boundseg.evaluation.tables import Evaluation, paired_tests
-from boundseg.paper import reproduce, standalone
+from boundseg.paper import pictures, reproduce, standalone
+from boundseg.paper.bounds import Wanted
 from boundseg.paper.by_volume import by_volume
 from boundseg.paper.needs import Needs, provide
 from boundseg.paper.reproduce import _require_known
@@ -230,6 +233,15 @@ def test_another_config_is_never_taken_for_the_rows_own(begun: Begun, tmp_path: 
     assert not any(row["test DSC, volumes"] for row in shown.rows)
 
 
+def test_predictions_say_the_scale(begun: Begun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    footnotes: list[str] = []
+    monkeypatch.setattr(pictures, "draw_slices", lambda *arguments: footnotes.append(arguments[-1]))
+    out = copy(begun, tmp_path)
+    options: dict[str, Any] = {"scale": "quick", "train": False, "overrides": CHANGED}
+    reproduce("figure5", [begun.dataset], out=out, only=ROWS, **options)
+    assert footnotes[0].startswith("Scale quick (reduced, not the paper's protocol), preset honest, changed: ")
+
+
 def test_figures_of_the_same_runs(begun: Begun, tmp_path: Path) -> None:
     out = copy(begun, tmp_path)
     for what, rows in (("figure3", ROWS), ("figure5", ROWS), ("figure4", ["common", "full5"])):
@@ -265,6 +277,46 @@ def test_a_split_by_volume_is_a_folder_of_links(begun: Begun, tmp_path: Path) ->
     assert "--split volumes" in page
     again = by_volume(Dataset.open(begun.dataset), view.folder)
     assert again.fingerprint() == view.fingerprint()
+
+
+@pytest.fixture
+def split(bare_hearts: Path, tmp_path: Path) -> Callable[[], Dataset]:
+    """Splits a dataset of its own by volume, again with every call."""
+    shutil.copytree(bare_hearts, tmp_path / "one" / "hearts")
+    return lambda: by_volume(Dataset.open(tmp_path / "one" / "hearts"), tmp_path / "split")
+
+
+def test_a_split_by_volume_gets_what_its_dataset_got_later(split: Callable[[], Dataset], tmp_path: Path) -> None:
+    one, view = Dataset.open(tmp_path / "one" / "hearts"), split()
+    provide(view, Needs((), (Wanted("individual"),)), base("acdc"))
+    own = priors.read(view.folder / "priors.csv")
+    later = (Wanted("common"), Wanted("individual"), Wanted("volume"))
+    provide(one, Needs(("disc",), later), base("acdc"))
+    again = split()
+    # presence needs erosion, which came with the common bounds
+    assert again.label_sets == ("disc", "erosion")
+    rows = priors.read(again.folder / "priors.csv")
+    assert rows[: len(own)] == own, "what is there is left as it is"
+    theirs = priors.read(one.folder / "priors.csv")
+    assert rows[len(own) :] == [row for row in theirs if row.set == "volume"]
+    assert split().fingerprint() == again.fingerprint()
+
+
+def test_a_split_by_volume_is_of_one_folder_with_its_cases(split: Callable[[], Dataset], tmp_path: Path) -> None:
+    view = split()
+    other = tmp_path / "other" / "hearts"
+    shutil.copytree(tmp_path / "one" / "hearts", other)
+    with pytest.raises(
+        DatasetError, match=r"the split by volume is of .*one.hearts, not of .*other.hearts.(?s:.*)--out"
+    ):
+        by_volume(Dataset.open(other), view.folder)
+    (view.folder / "source.json").rename(tmp_path / "source.json")
+    with pytest.raises(DatasetError, match="of a folder that it does not name"):
+        split()
+    (tmp_path / "source.json").rename(view.folder / "source.json")
+    Dataset.open(tmp_path / "one" / "hearts").label_path("patient01_frame01").unlink()
+    with pytest.raises(DatasetError, match=r"has other cases \(patient01_frame01\) than when it was split by volume"):
+        split()
 
 
 def test_the_penalty_needs_no_data(tmp_path: Path) -> None:
@@ -309,6 +361,21 @@ def test_wrong_words(begun: Begun, tmp_path: Path, options: dict[str, object], m
     arguments = {"what": "table1", "data": [begun.dataset], "out": tmp_path, "train": False} | options
     with pytest.raises(ConfigError, match=message):
         reproduce(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", ["table5", "figure1", "figure2"])
+def test_what_trains_nothing_refuses_what_is_asked_of_trainings(tmp_path: Path, what: str) -> None:
+    asked: dict[str, Any] = {
+        "only": ["common"],
+        "seeds": [1],
+        "overrides": ["seed=1"],
+        "patient": "p",
+        "split": "volumes",
+    }
+    with pytest.raises(ConfigError, match=f"{what} trains nothing.* --row, --seed, --set, --patient, --split."):
+        reproduce(what, out=tmp_path, **asked)
+    with pytest.raises(ConfigError, match=f"{what} trains nothing, and has no use for --set."):
+        reproduce(what, out=tmp_path, overrides=["training.epochs=5"])
 
 
 def test_wrong_scales_and_presets() -> None:

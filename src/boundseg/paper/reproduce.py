@@ -121,6 +121,7 @@ def reproduce(
     _require_known(what, scale, preset, seeds)
     out = out or Path("reproduced") / f"{preset}-{scale}"
     if what in STANDALONE:
+        _require_no_rows(what, only, seeds, overrides, patient, split)
         files, shown = STANDALONE[what](
             data=data, scale=scale, out=out, device=device, threads=threads, quiet=quiet, report=report
         )
@@ -168,6 +169,21 @@ def _require_known(what: str, scale: str, preset: str, seeds: Sequence[int]) -> 
             )
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"{list(seeds)} are no seeds.", remedy="Give numbers from 0 on, each once.")
+
+
+def _require_no_rows(
+    what: str, only: Sequence[str], seeds: Sequence[int], overrides: Sequence[str], patient: str | None, split: Split
+) -> None:
+    """Raises ConfigError for what is asked of trainings where there are none."""
+    asked = {
+        "--row": bool(only),
+        "--seed": tuple(seeds) != (0,),
+        "--set": bool(overrides),
+        "--patient": patient is not None,
+        "--split": split != "patients",
+    }
+    if named := [option for option, given in asked.items() if given]:
+        raise ConfigError(f"{what} trains nothing, and has no use for {', '.join(named)}.", remedy="Leave it out.")
 
 
 def _chosen(asked_for: Table, only: Sequence[str]) -> Table:
