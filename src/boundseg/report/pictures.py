@@ -57,6 +57,7 @@ def draw_slices(
         footnote: Below the slices.
     """
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
     from matplotlib.lines import Line2D
 
     columns = ["image", *rows[0].labels]
@@ -86,7 +87,7 @@ def draw_slices(
         text.set_parse_math(False)
     if footnote:  # as the legend's title, since labels of the figure would lie under a legend outside
         legend.get_title().set_parse_math(False)
-        legend.set_title(footnote, {"size": 6.5})
+        legend.set_title(footnote, FontProperties(size=6.5))
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 
