@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 from boundseg.errors import DatasetError
+from boundseg.paper import reproduce
 from boundseg.paper.bounds import Wanted, annotated_patient, sources
+from boundseg.paper.by_volume import by_volume
 from boundseg.paper.needs import Needs, drawn, provide, require_kind
 from boundseg.paper.rows import Drawn, base, row
 from tests.conftest import CommandLine
@@ -116,8 +119,19 @@ def test_lists_are_written_where_a_config_finds_them(hearts: Dataset) -> None:
 def test_the_annotated_patient(hearts: Dataset) -> None:
     assert annotated_patient(hearts, ACDC) == "patient01", "patient061 is not here"
     assert annotated_patient(hearts, ACDC, "patient02") == "patient02"
-    with pytest.raises(DatasetError, match="patient04 is not in the list 'train'"):
+    with pytest.raises(DatasetError, match=r"(?s)patient04 is not in the list 'train'.*another, such as pat"):
         annotated_patient(hearts, ACDC, "patient04")
+
+
+def test_the_annotated_patient_of_a_split_by_volume_is_one_of_his_volumes(hearts: Dataset, tmp_path: Path) -> None:
+    view = by_volume(hearts, tmp_path / "split")
+    trains = view.splits.lists["train"]
+    for patient in {name.split("_")[0] for name in trains}:
+        own = [name for name in trains if name.startswith(f"{patient}_")]
+        assert annotated_patient(view, ACDC, patient) == own[0]
+        assert annotated_patient(view, ACDC, own[-1]) == own[-1]
+    with pytest.raises(DatasetError, match="patient0 is not in the list"):
+        annotated_patient(view, ACDC, "patient0")
 
 
 def test_a_dataset_of_another_kind_gets_one_message(hearts: Dataset) -> None:
@@ -126,6 +140,24 @@ def test_a_dataset_of_another_kind_gets_one_message(hearts: Dataset) -> None:
         require_kind(hearts, base("prostate"))
     assert re.search("about the class prostate .* and the dataset has LV.", str(found.value))
     assert "boundseg convert promise12" in str(found.value)
+
+
+def with_three_structures(folder: Path) -> None:
+    """Says that the masks hold two classes more."""
+    path = folder / "dataset.json"
+    labels = {"background": 0, "LV": 1, "Myo": 2, "RV": 3, "ignore": 4}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": labels}))
+
+
+def test_a_dataset_of_more_classes_is_of_another_kind(hearts: Dataset, tmp_path: Path) -> None:
+    with_three_structures(hearts.folder)
+    three = Dataset.open(hearts.folder)
+    with pytest.raises(DatasetError, match=r"the class LV alone .* and the dataset has LV, Myo, RV.(?s:.*)--target LV"):
+        require_kind(three, ACDC)
+    require_kind(three, base("hearts"))
+    for what in ("table1", "table2", "figure2"):
+        with pytest.raises(DatasetError, match="the class LV alone"):
+            reproduce(what, [hearts.folder], out=tmp_path / "out", scale="quick", train=False)
 
 
 def test_everything_that_is_missing_is_listed_at_once(hearts: Dataset) -> None:

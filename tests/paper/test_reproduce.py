@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import pandas as pd
@@ -16,7 +18,8 @@ from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError, DatasetError, InputError, RunError
 from boundseg.evaluation.tables import Evaluation, paired_tests
-from boundseg.paper import reproduce, standalone
+from boundseg.paper import pictures, reproduce, standalone
+from boundseg.paper.bounds import Wanted
 from boundseg.paper.by_volume import by_volume
 from boundseg.paper.needs import Needs, provide
 from boundseg.paper.reproduce import _require_known
@@ -58,6 +61,13 @@ def test_a_row_of_equal_updates_counts_its_shorter_epochs(
     training = one.config.training
     assert (training.epochs, training.schedule.patience) == (epochs, patience)
     assert one.config.selection.every == 4
+    # what is asked for in epochs is asked for a training on all
+    asked = ["training.epochs=5", "training.stop_after=3", "training={schedule: {name: plateau}}", "selection.every=2"]
+    (one,) = plan([(one_of_four, provided)], [0], "honest", scale, tmp_path, [*asked[2:], *asked[:2]])
+    training = one.config.training
+    assert (training.epochs, training.stop_after, training.schedule.patience) == (20, 12, 80)
+    assert one.config.selection.every == 8
+    assert list(tmp_path.iterdir()) == [], "to plan writes nothing"
 
 
 def test_what_was_missing_was_derived_and_said(begun: Begun) -> None:
@@ -163,6 +173,42 @@ def test_more_epochs_are_judged_anew(begun: Begun, tmp_path: Path) -> None:
     assert not any(row["test DSC, volumes"] for row in longer.rows)
 
 
+def rewrite(path: Path, *changes: tuple[str, str]) -> None:
+    """Replaces what is there once."""
+    text = path.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(("schedule", "epochs"), [("constant", 1), ("cosine", 1), ("cosine", 3)])
+def test_epochs_only_grow_and_only_where_the_rate_does_not_end_with_them(
+    begun: Begun, tmp_path: Path, schedule: str, epochs: int
+) -> None:
+    out = copy(begun, tmp_path)
+    for name in ROWS:
+        rewrite(out / "table1" / name / "seed0" / "config.yaml", ("name: constant", f"name: {schedule}"))
+    asked = [f"training.epochs={epochs}", f"training.schedule={{name: {schedule}}}", *CHANGED[2:]]
+    shown = run(begun.dataset, out, [], overrides=asked, train=False)
+    assert {row["state"] for row in shown.rows} == {"begun with another config"}
+    with pytest.raises(InputError, match=r"began with, in: training.epochs\.(?s:.*) Epochs may only grow"):
+        run(begun.dataset, out, [], overrides=asked)
+
+
+def test_a_training_that_ended_early_is_finished_and_judged(begun: Begun, tmp_path: Path) -> None:
+    out = copy(begun, tmp_path)
+    for name in ROWS:
+        folder = out / "table1" / name / "seed0"
+        rewrite(folder / "config.yaml", ("epochs: 2\n", "epochs: 6\n"), ("stop_after: null", "stop_after: 1"))
+        # no epoch was an improvement
+        rewrite(folder / "checkpoints" / "last" / "state.json", ('"best_epoch": 1', '"best_epoch": -1'))
+    asked = ["training.epochs=6", "training.stop_after=1", *CHANGED[1:]]
+    shown = run(begun.dataset, out, [], overrides=asked, train=False)
+    assert shown.rows == begun.found.rows
+    assert {row["state"] for row in shown.rows} == {"done"}
+
+
 def test_an_evaluation_of_other_weights_is_made_anew(begun: Begun, tmp_path: Path) -> None:
     out = copy(begun, tmp_path)
     folder = out / "table1" / "partial" / "seed0" / "evaluation"
@@ -176,11 +222,24 @@ def test_an_evaluation_of_other_weights_is_made_anew(begun: Begun, tmp_path: Pat
 
 def test_another_config_is_never_taken_for_the_rows_own(begun: Begun, tmp_path: Path) -> None:
     out = copy(begun, tmp_path)
-    with pytest.raises(InputError, match=r"the config differs from the one that .* began with"):
-        run(begun.dataset, out, [], preset="text")
-    shown = run(begun.dataset, out, [], preset="text", train=False)
+    configs = {path: path.read_text(encoding="utf-8") for path in (out / "table1").rglob("*.yaml")}
+    said = list[str]()
+    with pytest.raises(InputError, match=r"(?s)the config differs from the one that .* began with.*table1.common"):
+        run(begun.dataset, out, said, preset="text")
+    shown = run(begun.dataset, out, said, preset="text", train=False)
+    assert {path: path.read_text(encoding="utf-8") for path in configs} == configs, "those of the runs stay beside them"
+    assert said == [], "nothing was derived"
     assert {row["state"] for row in shown.rows} == {"begun with another config"}
     assert not any(row["test DSC, volumes"] for row in shown.rows)
+
+
+def test_predictions_say_the_scale(begun: Begun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    footnotes: list[str] = []
+    monkeypatch.setattr(pictures, "draw_slices", lambda *arguments: footnotes.append(arguments[-1]))
+    out = copy(begun, tmp_path)
+    options: dict[str, Any] = {"scale": "quick", "train": False, "overrides": CHANGED}
+    reproduce("figure5", [begun.dataset], out=out, only=ROWS, **options)
+    assert footnotes[0].startswith("Scale quick (reduced, not the paper's protocol), preset honest, changed: ")
 
 
 def test_figures_of_the_same_runs(begun: Begun, tmp_path: Path) -> None:
@@ -230,6 +289,46 @@ def test_without_a_test_set_the_papers_way_stays_apart(bare_hearts: Path, tmp_pa
     assert [one.about["cases"] for one in judged.values()] == ["validation", "validation"]
 
 
+@pytest.fixture
+def split(bare_hearts: Path, tmp_path: Path) -> Callable[[], Dataset]:
+    """Splits a dataset of its own by volume, again with every call."""
+    shutil.copytree(bare_hearts, tmp_path / "one" / "hearts")
+    return lambda: by_volume(Dataset.open(tmp_path / "one" / "hearts"), tmp_path / "split")
+
+
+def test_a_split_by_volume_gets_what_its_dataset_got_later(split: Callable[[], Dataset], tmp_path: Path) -> None:
+    one, view = Dataset.open(tmp_path / "one" / "hearts"), split()
+    provide(view, Needs((), (Wanted("individual"),)), base("acdc"))
+    own = priors.read(view.folder / "priors.csv")
+    later = (Wanted("common"), Wanted("individual"), Wanted("volume"))
+    provide(one, Needs(("disc",), later), base("acdc"))
+    again = split()
+    # presence needs erosion, which came with the common bounds
+    assert again.label_sets == ("disc", "erosion")
+    rows = priors.read(again.folder / "priors.csv")
+    assert rows[: len(own)] == own, "what is there is left as it is"
+    theirs = priors.read(one.folder / "priors.csv")
+    assert rows[len(own) :] == [row for row in theirs if row.set == "volume"]
+    assert split().fingerprint() == again.fingerprint()
+
+
+def test_a_split_by_volume_is_of_one_folder_with_its_cases(split: Callable[[], Dataset], tmp_path: Path) -> None:
+    view = split()
+    other = tmp_path / "other" / "hearts"
+    shutil.copytree(tmp_path / "one" / "hearts", other)
+    with pytest.raises(
+        DatasetError, match=r"the split by volume is of .*one.hearts, not of .*other.hearts.(?s:.*)--out"
+    ):
+        by_volume(Dataset.open(other), view.folder)
+    (view.folder / "source.json").rename(tmp_path / "source.json")
+    with pytest.raises(DatasetError, match="of a folder that it does not name"):
+        split()
+    (tmp_path / "source.json").rename(view.folder / "source.json")
+    Dataset.open(tmp_path / "one" / "hearts").label_path("patient01_frame01").unlink()
+    with pytest.raises(DatasetError, match=r"has other cases \(patient01_frame01\) than when it was split by volume"):
+        split()
+
+
 def test_the_penalty_needs_no_data(tmp_path: Path) -> None:
     found = reproduce("figure1", out=tmp_path)
     costs = pd.read_csv(found.files["csv"]).set_index("size_px")["quadratic (the paper's)"]
@@ -272,6 +371,21 @@ def test_wrong_words(begun: Begun, tmp_path: Path, options: dict[str, object], m
     arguments = {"what": "table1", "data": [begun.dataset], "out": tmp_path, "train": False} | options
     with pytest.raises(ConfigError, match=message):
         reproduce(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", ["table5", "figure1", "figure2"])
+def test_what_trains_nothing_refuses_what_is_asked_of_trainings(tmp_path: Path, what: str) -> None:
+    asked: dict[str, Any] = {
+        "only": ["common"],
+        "seeds": [1],
+        "overrides": ["seed=1"],
+        "patient": "p",
+        "split": "volumes",
+    }
+    with pytest.raises(ConfigError, match=f"{what} trains nothing.* --row, --seed, --set, --patient, --split."):
+        reproduce(what, out=tmp_path, **asked)
+    with pytest.raises(ConfigError, match=f"{what} trains nothing, and has no use for --set."):
+        reproduce(what, out=tmp_path, overrides=["training.epochs=5"])
 
 
 def test_wrong_scales_and_presets() -> None:

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boundseg.errors import ConfigError
 from boundseg.paper.needs import Needs
 from boundseg.paper.rows import PRESETS, SCALES, Preset, Row, Scale, differences, merge, row, tables, text_of
 from boundseg.training.config import Config
@@ -138,6 +139,23 @@ def test_the_published_preset_says_what_the_notes_say(scale: Scale, batch: int, 
     individual = row("table1/individual").resolve(DATA, "published", scale, 0).supervision[0].constraints[0].size
     assert individual is not None
     assert individual.weight == 0.05
+
+
+def test_bounds_of_the_papers_grid_follow_a_grid_that_is_set() -> None:
+    def present(scale: Scale, *overrides: str) -> object:
+        asked = row("table1/common").resolve(DATA, "published", scale, 0, overrides).supervision[0].constraints[0].size
+        return asked and asked.present
+
+    assert present("full", "data.size=[128, 128]") == present("half") == (15, 500)
+    assert present("half", "data.size=[256, 256]") == present("full") == (60, 2000)
+    # bounds that are set are in pixels of the grid that trains, as in every config
+    set_too = "supervision.0.constraints.0.size.present=[60, 2000]"
+    assert present("half", set_too) == present("full", "data.size=[128, 128]", set_too) == (60, 2000)
+
+
+def test_an_override_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data.size.*\n.*table1/common, preset honest, scale quick"):
+        row("table1/common").resolve(DATA, "honest", "quick", 0, ["data.size=128"])
 
 
 def test_published_proposals_have_two_outputs_and_tags_alone_no_lower_bound() -> None:

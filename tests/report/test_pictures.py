@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -44,7 +45,7 @@ def test_where_pixels_are_joined_their_mean_is_shown() -> None:
     assert np.abs(picture - 0.5).max() < 0.01
 
 
-def drawn(folder: Path, rows: list[Row], **options: int) -> np.ndarray:
+def drawn(folder: Path, rows: list[Row], **options: Any) -> np.ndarray:
     draw_slices(rows, {"LV": 1, "Myo": 2}, folder / "new" / "picture.png", **options)
     assert [path.name for path in (folder / "new").iterdir()] == ["picture.png"]
     return matplotlib.image.imread(folder / "new" / "picture.png")[..., :3]
@@ -106,3 +107,12 @@ def test_a_slice_is_as_high_as_it_is_in_mm(tmp_path: Path) -> None:
     square, high = frame((1.0, 1.0)), frame((2.0, 1.0))
     assert high[1] == pytest.approx(square[1], rel=0.05)
     assert high[0] == pytest.approx(2 * square[0], rel=0.25), "the title and the legend stay as they are"
+
+
+def test_a_footnote_lies_below_the_slices_and_not_on_the_legend(tmp_path: Path) -> None:
+    plain = drawn(tmp_path / "plain", [row(disc(1))])
+    noted = drawn(tmp_path / "noted", [row(disc(1))], footnote="Scale quick, data.size=[48, 48], $1 + 1$.")
+    written = [int((picture[-50:].max(2) < 0.6).sum()) for picture in (plain, noted)]
+    assert written[1] > 2 * written[0]
+    # the legend's lines are not written over
+    assert near(noted[-60:], COLOURS[1]) == near(plain[-60:], COLOURS[1])

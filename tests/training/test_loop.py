@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from boundseg.training.config import Config
 from boundseg.training.evaluate import evaluate
 from boundseg.training.loop import train
 from boundseg.training.run import Run
+from boundseg.training.state.resume import differing
 
 from .cases import INDIVIDUAL, TAGS, VOLUME, entry, tiny
 
@@ -219,6 +221,29 @@ def test_resuming_with_another_config_names_the_key(trained: Run, sections: dict
         run(Config.parse(content), trained.folder, resume=True)
     assert f"differs from the one that {trained.folder} began with, in: {named}." in str(caught.value)
     assert len(trained.metrics()) == 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "same"),
+    [
+        *((name, 3, True) for name in ("constant", "plateau", "plateau_published")),
+        *((name, 3, False) for name in ("cosine", "poly", "one_cycle")),
+        ("constant", 1, False),
+        ("cosine", 2, True),
+    ],
+)
+def test_epochs_may_grow_where_the_rate_does_not_end_with_them(
+    trained: Run, tmp_path: Path, schedule: str, epochs: int, same: bool
+) -> None:
+    def asked(epochs: int) -> Config:
+        content = trained.config.model_dump(by_alias=True)
+        return Config.parse(
+            content | {"training": content["training"] | {"epochs": epochs, "schedule": {"name": schedule}}}
+        )
+
+    shutil.copytree(trained.folder, tmp_path / "run")
+    Run(tmp_path / "run").write_config(asked(2))
+    assert differing(asked(epochs), Run.open(tmp_path / "run")) == ([] if same else ["training.epochs"])
 
 
 def test_resuming_what_never_began_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from boundseg.data.dataset import SPLITS, Dataset
 from boundseg.data.misjudged import Misjudged
 from boundseg.data.priors import Prior
 from boundseg.errors import DatasetError
+from boundseg.nearest import did_you_mean
 from boundseg.paper.rows import Base
 
 # what may follow ``individual`` and ``volume``, joined by _ and in this order
@@ -120,13 +121,16 @@ def annotated_patient(dataset: Dataset, base: Base, patient: str | None = None) 
         DatasetError: The one who is named is none of those who train.
     """
     trains = dataset.splits.lists["train"]
-    if patient is not None and patient not in trains:
-        raise DatasetError(
-            f"{patient} is not in the list 'train'.", str(dataset.folder / "splits.json"), "Give --patient another."
-        )
+    asked = base.patient if patient is None else patient
     # by volume, a patient is one of his volumes
-    own = [name for name in trains if base.patient and (name == base.patient or name.startswith(f"{base.patient}_"))]
-    return patient or (own or trains)[0]
+    own = [name for name in trains if asked and (name == asked or name.startswith(f"{asked}_"))]
+    if patient is not None and not own:
+        raise DatasetError(
+            f"{patient} is not in the list 'train'{did_you_mean(patient, trains)}",
+            str(dataset.folder / "splits.json"),
+            f"Give --patient another, such as {', '.join(trains[:3])}.",
+        )
+    return (own or trains)[0]
 
 
 def teaching(dataset: Dataset) -> list[str]:

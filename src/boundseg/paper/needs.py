@@ -73,12 +73,13 @@ def require_kind(dataset: Dataset, base: Base, sides: Sequence[str] = SPLITS) ->
         sides: The lists of ``splits.json`` that somebody has to be in.
 
     Raises:
-        DatasetError: The class, one of the three splits, or full masks are not there.
+        DatasetError: The classes are others, or one of the three splits or full masks are not there.
     """
     where = str(dataset.folder)
-    if not set(base.targets) <= set(dataset.classes):
+    # exactly: with more classes the network has more outputs, and learns another problem
+    if set(base.targets) != set(dataset.classes):
         raise DatasetError(
-            f"this is about the class {' and '.join(base.targets)} ({base.dataset}), and the dataset has "
+            f"this is about the class {' and '.join(base.targets)} alone ({base.dataset}), and the dataset has "
             f"{', '.join(dataset.classes) or 'none'}.",
             str(dataset.folder / "dataset.json"),
             f"Give a dataset made by: {base.command}",

@@ -76,7 +76,7 @@ def write(asked_for: Table, lines: Sequence[Line], asked: Asked, out: Path) -> d
 def _draw(asked_for: Table, lines: Sequence[Line], asked: Asked, path: Path) -> bool:
     footnote = _scaled(asked)
     if asked_for.picture == "slices":
-        return pictures.draw_predictions(lines, path)
+        return pictures.draw_predictions(lines, path, footnote)
     if asked_for.picture == "over":
         pictures.draw_over(lines, path, footnote, asked_for.over)
     elif asked_for.picture == "curves":

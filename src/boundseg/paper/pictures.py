@@ -142,7 +142,7 @@ def draw_over(lines: Sequence[Line], path: Path, footnote: str, over: str) -> No
     _save(figure, path, footnote)
 
 
-def draw_predictions(lines: Sequence[Line], path: Path) -> bool:
+def draw_predictions(lines: Sequence[Line], path: Path, footnote: str) -> bool:
     """A large, a middle and a small slice: what each finished row predicts (its first seed), and the reference.
 
     Returns:
@@ -176,7 +176,7 @@ def draw_predictions(lines: Sequence[Line], path: Path) -> bool:
         spacing_mm = dataset.slice_spacing_mm(volume)[:2]
         there_px = np.isin(maps["reference"], [dataset.classes[target] for target in done[0].row.base.targets])
         rows.append(_slice(f"{case}, slice {index}", dataset.to_slices(image)[0, index], maps, there_px, spacing_mm))
-    draw_slices(rows, dataset.classes, path, dataset.ignore)
+    draw_slices(rows, dataset.classes, path, dataset.ignore, footnote)
     return True
 
 

@@ -121,6 +121,7 @@ def reproduce(
     _require_known(what, scale, preset, seeds)
     out = out or Path("reproduced") / f"{preset}-{scale}"
     if what in STANDALONE:
+        _require_no_rows(what, only, seeds, overrides, patient, split)
         files, shown = STANDALONE[what](
             data=data, scale=scale, out=out, device=device, threads=threads, quiet=quiet, report=report
         )
@@ -170,6 +171,21 @@ def _require_known(what: str, scale: str, preset: str, seeds: Sequence[int]) -> 
         raise ConfigError(f"{list(seeds)} are no seeds.", remedy="Give numbers from 0 on, each once.")
 
 
+def _require_no_rows(
+    what: str, only: Sequence[str], seeds: Sequence[int], overrides: Sequence[str], patient: str | None, split: Split
+) -> None:
+    """Raises ConfigError for what is asked of trainings where there are none."""
+    asked = {
+        "--row": bool(only),
+        "--seed": tuple(seeds) != (0,),
+        "--set": bool(overrides),
+        "--patient": patient is not None,
+        "--split": split != "patients",
+    }
+    if named := [option for option, given in asked.items() if given]:
+        raise ConfigError(f"{what} trains nothing, and has no use for {', '.join(named)}.", remedy="Leave it out.")
+
+
 def _chosen(asked_for: Table, only: Sequence[str]) -> Table:
     names = [row.name for row in asked_for.rows]
     if unknown := [name for name in only if name not in names]:
@@ -195,7 +211,7 @@ def _datasets(whole: Table, asked_for: Table, data: Sequence[Path], sides: Seque
     opened = [Dataset.open(folder) for folder in data]
     found: dict[str, Dataset] = {}
     for dataset in opened:
-        fitting = [b for b in bases.values() if set(b.targets) <= set(dataset.classes) and b.name not in found]
+        fitting = [b for b in bases.values() if set(b.targets) == set(dataset.classes) and b.name not in found]
         if not fitting:
             first = next(iter(bases.values()))
             what_is_needed.require_kind(dataset, first, sides)
@@ -228,21 +244,20 @@ def _provided(
     report: Report,
 ) -> tuple[list[Planned], dict[str, str]]:
     """The trainings with all that they need in their dataset folders, and where bounds came from."""
-    planned: list[Planned] = []
+    planned = runs.plan([(row, datasets[row.base.name]) for row in rows], seeds, preset, scale, out, overrides)
+    if train:
+        runs.write_configs(planned, preset, scale)
     sources: dict[str, str] = {}
     for dataset in datasets.values():
-        of_it = [row for row in rows if datasets[row.base.name] is dataset]
-        ones = runs.plan([(row, dataset) for row in of_it], seeds, preset, scale, out, overrides)
-        wanted, base = Needs.of((one.row, one.seed, one.config) for one in ones), of_it[0].base
+        ones = [one for one in planned if one.dataset is dataset]
+        wanted, base = Needs.of((one.row, one.seed, one.config) for one in ones), ones[0].row.base
         if train:
             what_is_needed.provide(dataset, wanted, base, patient, report)
         if (dataset.folder / "priors.csv").is_file():
             found = where_from(dataset, wanted.bounds, base)
             of_one = "" if len(datasets) == 1 else f", {' and '.join(base.targets)}"
             sources |= {f"{name}{of_one}": source for name, source in found.items()}
-        planned += ones
-    order = [row.key for row in rows]
-    return sorted(planned, key=lambda one: (order.index(one.row.key), one.seed)), sources
+    return planned, sources
 
 
 def _trained(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from boundseg.training.config import Config
+from boundseg.training.config import Config, overridden
 
 Scale = Literal["full", "half", "quick"]
 Preset = Literal["honest", "published", "text"]
@@ -109,14 +109,21 @@ class Row:
         """The last part of the key, as ``--row`` takes it."""
         return self.key.split("/")[1]
 
-    def content(self, folder: Path, preset: Preset, scale: Scale, seed: int) -> dict[str, Any]:
-        """The config as data: base, scale, preset and row merged, its words replaced.
+    def resolve(self, folder: Path, preset: Preset, scale: Scale, seed: int, overrides: Sequence[str] = ()) -> Config:
+        """The config: base, scale, preset and row merged, its words replaced, other values set, and checked.
+
+        Bounds in pixels of the paper's grid become those of the grid that is asked for; bounds that are set stay as
+        they are set.
 
         Args:
             folder: The dataset folder.
             preset: Whose reading: ``honest``, ``published`` or ``text``.
             scale: ``full`` is the paper's protocol; ``half`` and ``quick`` are reductions for a CPU.
             seed: Of the training, and of the list that is drawn.
+            overrides: As for :meth:`boundseg.training.config.Config.load`.
+
+        Raises:
+            ConfigError: An override that is none, or parts that do not go together.
         """
         base = self.base
         merged: dict[str, Any] = {}
@@ -132,14 +139,12 @@ class Row:
         words = merge(base.words[preset], base.words.get(f"{preset} {scale}", {}))
         words[DRAWN] = self.drawn.name(seed) if self.drawn else None
         found: dict[str, Any] = _replaced(merged, words)
-        size = found["data"]["size"]
-        _rescale(found, size[0] * size[1] / PAPER_GRID_PX)
         found["data"]["folder"] = str(folder)
-        return found | {"seed": seed}
-
-    def resolve(self, folder: Path, preset: Preset, scale: Scale, seed: int) -> Config:
-        """The config, checked; raises ConfigError where the parts do not go together."""
-        return Config.parse(self.content(folder, preset, scale, seed), f"{self.key}, preset {preset}, scale {scale}")
+        found["seed"] = seed
+        where = f"{self.key}, preset {preset}, scale {scale}"
+        size = Config.parse(overridden(found, overrides), where).data.size
+        _rescale(found, size[0] * size[1] / PAPER_GRID_PX)
+        return Config.parse(overridden(found, overrides), where)
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,17 @@ from statistics import fmean
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
-from boundseg.errors import InputError
+from boundseg.errors import InputError, Problem, RunError
 from boundseg.evaluation.tables import Evaluation
 from boundseg.paper.rows import Preset, Row, Scale
 from boundseg.training.config import Config
 from boundseg.training.evaluate import evaluate
 from boundseg.training.run import Run, Which
+from boundseg.training.state import ending
+from boundseg.training.state.resume import differing, require_same
 
 ON_VALIDATION = "evaluation_validation"  # beside the run's evaluation/, which is of the test cases
 
@@ -118,7 +119,7 @@ def plan(
     out: Path,
     overrides: Sequence[str] = (),
 ) -> list[Planned]:
-    """Writes the config of every row and seed, and reads it back.
+    """The training of every row and seed; writes nothing.
 
     Raises:
         ConfigError: An override that is none, or a config that it makes wrong.
@@ -126,39 +127,61 @@ def plan(
     planned = []
     for row, dataset in rows:
         for seed in seeds:
-            content = row.content(dataset.folder.resolve(), preset, scale, seed)
+            config = row.resolve(dataset.folder.resolve(), preset, scale, seed, overrides).absolute
             if row.full_updates:
-                _with_full_updates(content, row, dataset)
+                config = _with_full_updates(config, row, dataset)
             folder = out / row.key / f"seed{seed}"
-            path = folder.with_name(f"seed{seed}.yaml")
-            atomic.write_text(path, yaml.safe_dump(content, sort_keys=False))
-            config = Config.load(path, overrides)
-            # as it trains, so that a training by hand is the same
-            atomic.write_text(path, f"# {row.key}: preset {preset}, scale {scale}\n{config.dump()}")
-            planned.append(Planned(row, seed, dataset, path, config, folder))
+            planned.append(Planned(row, seed, dataset, folder.with_name(f"seed{seed}.yaml"), config, folder))
     return planned
 
 
-def _with_full_updates(content: dict[str, Any], row: Row, dataset: Dataset) -> None:
+def write_configs(planned: Sequence[Planned], preset: Preset, scale: Scale) -> None:
+    """Writes what is to be trained, each config as it trains, so that a training by hand is the same.
+
+    Raises:
+        RunError: Runs that began with another config; then nothing is written, and theirs stay beside them.
+    """
+    problems = [problem for one in planned for problem in _differing(one)]
+    if problems:
+        raise RunError.of(problems)
+    for one in planned:
+        atomic.write_text(one.path, f"# {one.row.key}: preset {preset}, scale {scale}\n{one.config.dump()}")
+
+
+def _differing(one: Planned) -> tuple[Problem, ...]:
+    """What keeps a run that was begun from going on."""
+    if not (one.folder / "environment.json").is_file():
+        return ()
+    try:
+        require_same(one.config, Run.open(one.folder))
+    except InputError as error:
+        return error.problems
+    return ()
+
+
+def _with_full_updates(config: Config, row: Row, dataset: Dataset) -> Config:
     """As many more epochs as there are fewer who teach; what counts epochs counts as many more."""
     assert row.drawn is not None
     of = len(dataset.cases_of("train") if row.drawn.of == "volumes" else dataset.splits.lists["train"])
-    longer, training = max(1, of / row.drawn.count), content["training"]
-    training["epochs"] = round(training["epochs"] * longer)
-    if "patience" in training["schedule"]:
-        training["schedule"]["patience"] = round(training["schedule"]["patience"] * longer)
-    content["selection"]["every"] = round(longer)
+    longer, content = max(1, of / row.drawn.count), config.model_dump(mode="json", by_alias=True)
+    training, selection = content["training"], content["selection"]
+    counting = [(training, "epochs"), (training, "stop_after"), (training, "warm_up"), (selection, "every")]
+    if training["schedule"]["name"].startswith("plateau"):
+        counting.append((training["schedule"], "patience"))
+    for section, key in counting:
+        if section[key] is not None:
+            section[key] = round(section[key] * longer)
+    return Config.parse(content, f"{row.key}, with as many updates as on all")
 
 
 def finished(one: Planned) -> bool:
-    """Whether all its epochs are done."""
-    state = _state(one.folder / "checkpoints" / "last")
-    return bool(state.get("epoch", -1) + 1 >= one.config.training.epochs)
+    """Whether nothing is left to train: all its epochs are done, or ``stop_after`` has ended them."""
+    return ending.finished(ending.last_state(one.folder), one.config)
 
 
 def ready(one: Planned) -> bool:
     """Whether it can be judged: trained to the end, with the config that is planned."""
-    return finished(one) and _same(one, Run.open(one.folder))
+    return finished(one) and not differing(one.config, Run.open(one.folder))
 
 
 def judge(one: Planned, preset: Preset, device: str, report: Callable[[str], None]) -> None:
@@ -192,7 +215,7 @@ def result(one: Planned, preset: Preset, failed: str = "") -> Result:
     except InputError:
         return Result(one, failed or "not begun")
     rows, which = run.metrics(), weights(preset)
-    if not _same(one, run):
+    if differing(one.config, run):
         return Result(one, failed or "begun with another config")
     if not finished(one):
         return Result(one, failed or f"{len(rows)}/{one.config.training.epochs} epochs", rows, run.environment)
@@ -218,12 +241,6 @@ def _judged(one: Planned, folder: str, cases: str, which: Which) -> Evaluation |
         "dataset": str(one.dataset.folder.resolve()),
     }
     return found if all(found.about.get(key) == value for key, value in wanted.items()) else None
-
-
-def _same(one: Planned, run: Run) -> bool:
-    """Whether a run began with the config that is planned; the number of epochs may have grown since."""
-    ours, theirs = (c.model_dump(mode="json", exclude={"training": {"epochs"}}) for c in (one.config, run.config))
-    return ours == theirs
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def figure2(*, data: Sequence[Path], out: Path, report: Callable[[str], None] = 
         raise DatasetError("figure2 shows one dataset folder.", "--data", "Give one.")
     dataset = Dataset.open(data[0])
     bases = [base(name) for name in ("acdc", "vertebrae", "prostate")]
-    own = next((one for one in bases if set(one.targets) <= set(dataset.classes)), bases[0])
+    own = next((one for one in bases if set(one.targets) == set(dataset.classes)), bases[0])
     needs.require_kind(dataset, own)
     sets = list(dict.fromkeys(str(words["SEEDS"]) for words in own.words.values()))
     dataset = needs.provide(dataset, needs.Needs(tuple(sets)), own, report=report)

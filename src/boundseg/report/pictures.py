@@ -42,7 +42,9 @@ class Row:
         return float(rows * self.spacing_mm[0] / (columns * self.spacing_mm[1]))
 
 
-def draw_slices(rows: Sequence[Row], classes: Mapping[str, int], path: Path, ignore: int | None = None) -> None:
+def draw_slices(
+    rows: Sequence[Row], classes: Mapping[str, int], path: Path, ignore: int | None = None, footnote: str = ""
+) -> None:
     """Writes a PNG: a row per slice, its image first, then a column for each label map.
 
     Regions are filled half transparently under their outline; ignored pixels stay plain.
@@ -52,8 +54,10 @@ def draw_slices(rows: Sequence[Row], classes: Mapping[str, int], path: Path, ign
         classes: Names and values of what is drawn.
         path: The file to be written.
         ignore: The value of pixels about which nothing is known.
+        footnote: Below the slices.
     """
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
     from matplotlib.lines import Line2D
 
     columns = ["image", *rows[0].labels]
@@ -81,6 +85,9 @@ def draw_slices(rows: Sequence[Row], classes: Mapping[str, int], path: Path, ign
     for text, name in zip(legend.get_texts(), classes, strict=True):
         text.set_text(name)
         text.set_parse_math(False)
+    if footnote:  # as the legend's title, since labels of the figure would lie under a legend outside
+        legend.get_title().set_parse_math(False)
+        legend.set_title(footnote, FontProperties(size=6.5))
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 

@@ -113,8 +113,8 @@ class RunDescription:
     @property
     def ended_early(self) -> bool:
         """Whether ``stop_after`` has ended the training."""
-        patience, best = self.run.config.training.stop_after, self._state("last").get("progress", {}).get("best_epoch")
-        return patience is not None and best is not None and self.epochs_done - best > patience
+        best = self._state("last").get("progress", {}).get("best_epoch")
+        return best is not None and self.run.config.training.ends_early(self.epochs_done, best)
 
     @property
     def unfinished(self) -> bool:

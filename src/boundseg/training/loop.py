@@ -145,7 +145,7 @@ def _epochs(
 
     with display(settings.epochs, len(steps), session.epoch, quiet) as shown, Interruption() as interruption:
         for epoch in range(session.epoch, settings.epochs):
-            if settings.stop_after and epoch - progress.best_epoch > settings.stop_after:
+            if settings.ends_early(epoch, progress.best_epoch):
                 log(f"ended after epoch {epoch - 1}: no improvement since epoch {progress.best_epoch}")
                 break
             lr = learning_rate(settings.schedule, settings.optimizer.lr, epoch / settings.epochs, progress)

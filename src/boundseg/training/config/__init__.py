@@ -7,6 +7,7 @@ from boundseg.training.config.config import (
     RegulariseConfig,
     SelectionConfig,
     SupervisionConfig,
+    overridden,
 )
 from boundseg.training.config.data import DataConfig
 from boundseg.training.config.training import (
@@ -30,4 +31,5 @@ __all__ = [
     "SelectionConfig",
     "SupervisionConfig",
     "TrainingConfig",
+    "overridden",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -161,9 +162,7 @@ class Config(Section):
             raise ConfigError(f"{path.name} is not valid YAML: {error}", str(path.parent), "Mend it.") from error
         if not isinstance(content, dict):
             raise ConfigError(f"{path.name} holds no keys.", str(path.parent), "See docs/config.md.")
-        for override in overrides:
-            _override(content, override)
-        config = cls.parse(content, str(path))
+        config = cls.parse(overridden(content, overrides), str(path))
         beside = path.parent / config.data.folder
         if not config.data.folder.is_absolute() and beside.is_dir():
             config = config.model_copy(update={"data": config.data.model_copy(update={"folder": beside})})
@@ -197,6 +196,18 @@ class Config(Section):
         """The whole config as YAML, defaults included."""
         content = self.model_dump(mode="json", by_alias=True)
         return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+
+
+def overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """What a config file holds with other values, by texts such as ``training.epochs=5``.
+
+    Raises:
+        ConfigError: A text that is no override, or one whose key has no place in the content.
+    """
+    found = deepcopy(dict(content))
+    for text in overrides:
+        _override(found, text)
+    return found
 
 
 def _override(content: dict[str, Any], text: str) -> None:

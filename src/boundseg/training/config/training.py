@@ -33,6 +33,11 @@ class ScheduleConfig(Section):
     patience: Count = 20
     factor: Share = 0.5
 
+    @property
+    def to_an_end(self) -> bool:
+        """Whether the rate of an epoch depends on how many there will be."""
+        return self.name in ("cosine", "poly", "one_cycle")
+
 
 STEEPEST = 1e6  # of a log-barrier, which is as good as a wall by then; t must not leave float32
 
@@ -104,3 +109,10 @@ class TrainingConfig(Section):
     compile: bool | Literal["reduce-overhead"] = False
     deterministic: bool = False
     channels_last: bool | None = None
+
+    def ends_early(self, done: int, best_epoch: int) -> bool:
+        """Whether ``stop_after`` ends the training after so many epochs, the best of which, from 0, is given.
+
+        Without any best one so far, that is -1.
+        """
+        return self.stop_after is not None and done - best_epoch > self.stop_after

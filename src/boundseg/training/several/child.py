@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -12,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from boundseg.training.config import Config
 from boundseg.training.run import Run
@@ -156,20 +155,6 @@ class Child:
             self.message = f"ended by {signal.Signals(-code).name}{memory}.\n{self.message}".strip()
         if self.folder.is_dir() and not self.begun:
             self._console.replace(self.folder / CONSOLE)
-
-
-def last_state(folder: Path) -> dict[str, Any]:
-    """``state.json`` of the checkpoint from which a run goes on; empty where there is none."""
-    # killed between the renames of a save, a run has the checkpoint before only
-    for which in ("last", "previous"):
-        path = folder / "checkpoints" / which / "state.json"
-        if path.is_file():
-            try:
-                state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                return {"damaged": True}  # the training itself says what can be done
-            return state
-    return {}
 
 
 def _clear(folder: Path) -> None:

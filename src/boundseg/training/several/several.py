@@ -18,8 +18,9 @@ from boundseg.networks import build
 from boundseg.training.config import Config
 from boundseg.training.guard import Interruption
 from boundseg.training.run import Run
-from boundseg.training.several.child import Child, State, last_state
+from boundseg.training.several.child import Child, State
 from boundseg.training.several.display import display
+from boundseg.training.state.ending import finished, last_state
 from boundseg.training.state.resume import require_same
 from boundseg.training.supervision import demands_of_entries, entries_of
 
@@ -211,7 +212,7 @@ def _child(name: str, path: Path, config: Config, folder: Path, resume: bool) ->
     child.begun, child.leftover = bool(state), not state
     if state:
         child.read_rows()
-    if _finished(state, config):
+    if finished(state, config):
         child.state = "done"
     return child
 
@@ -226,14 +227,6 @@ def _require_trainable(config: Config) -> None:
     dataset.cases_of(config.selection.cases)
     demands_of, _ = demands_of_entries(config, dataset)
     config.method.require([demand.constraint for of_entry in demands_of for demand in of_entry])
-
-
-def _finished(state: Mapping[str, Any], config: Config) -> bool:
-    if "epoch" not in state:
-        return False
-    done, patience = state["epoch"] + 1, config.training.stop_after
-    in_vain = done - state["progress"]["best_epoch"]
-    return done >= config.training.epochs or (patience is not None and in_vain > patience)
 
 
 def _outcome(child: Child) -> Outcome:

@@ -9,6 +9,8 @@ from boundseg.errors import RunError
 from boundseg.training.config import Config
 from boundseg.training.run import Run
 
+EPOCHS = "training.epochs"
+
 
 def begun(folder: Path | str, config: Config) -> Run:
     """Opens the run that is to go on; its config may name more epochs than before.
@@ -23,14 +25,25 @@ def begun(folder: Path | str, config: Config) -> Run:
 
 
 def require_same(config: Config, run: Run) -> None:
-    """Raises RunError where a run began with another config; the number of epochs aside."""
-    ours, theirs = (c.model_dump(mode="json", exclude={"training": {"epochs"}}) for c in (config.absolute, run.config))
-    if differing := _differing(ours, theirs):
+    """Raises RunError where a run began with another config; see :func:`differing`."""
+    if found := differing(config, run):
+        epochs = " Epochs may only grow, and not where the learning rate is to end with them."
         raise RunError(
-            f"the config differs from the one that {run.folder} began with, in: {', '.join(differing)}.",
+            f"the config differs from the one that {run.folder} began with, in: {', '.join(found)}.",
             str(run.folder / "config.yaml"),
-            "Resume with the same config, or start a new run with --out.",
+            f"Resume with the same config, or start a new run with --out.{epochs * (EPOCHS in found)}",
         )
+
+
+def differing(config: Config, run: Run) -> list[str]:
+    """The keys, such as ``training.optimizer.lr``, at which a config is not the one that a run began with.
+
+    More epochs are no difference where the learning rate does not depend on their number: the epochs that are there
+    are the first ones of the longer training.
+    """
+    ours, theirs = (c.model_dump(mode="json") for c in (config.absolute, run.config))
+    longer = config.training.epochs > run.config.training.epochs and not config.training.schedule.to_an_end
+    return [key for key in _differing(ours, theirs) if not (longer and key == EPOCHS)]
 
 
 def _differing(ours: Any, theirs: Any, key: str = "") -> list[str]:
