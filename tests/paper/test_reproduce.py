@@ -183,7 +183,7 @@ def rewrite(path: Path, *changes: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("schedule", "epochs"), [("constant", 1), ("cosine", 1), ("cosine", 3)])
-def test_epochs_only_grow_and_only_where_the_rate_does_not_end_with_them(
+def test_epochs_change_to_no_fewer_than_are_trained_and_only_where_the_rate_does_not_end_with_them(
     begun: Begun, tmp_path: Path, schedule: str, epochs: int
 ) -> None:
     out = copy(begun, tmp_path)
@@ -192,7 +192,7 @@ def test_epochs_only_grow_and_only_where_the_rate_does_not_end_with_them(
     asked = [f"training.epochs={epochs}", f"training.schedule={{name: {schedule}}}", *CHANGED[2:]]
     shown = run(begun.dataset, out, [], overrides=asked, train=False)
     assert {row["state"] for row in shown.rows} == {"begun with another config"}
-    with pytest.raises(InputError, match=r"began with, in: training.epochs\.(?s:.*) Epochs may only grow"):
+    with pytest.raises(InputError, match=r"began with, in: training.epochs\.(?s:.*) Epochs may be others"):
         run(begun.dataset, out, [], overrides=asked)
 
 

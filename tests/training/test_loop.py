@@ -232,7 +232,7 @@ def test_resuming_with_another_config_names_the_key(trained: Run, sections: dict
         ("cosine", 2, True),
     ],
 )
-def test_epochs_may_grow_where_the_rate_does_not_end_with_them(
+def test_epochs_may_change_where_the_rate_does_not_end_with_them(
     trained: Run, tmp_path: Path, schedule: str, epochs: int, same: bool
 ) -> None:
     def asked(epochs: int) -> Config:
@@ -243,7 +243,14 @@ def test_epochs_may_grow_where_the_rate_does_not_end_with_them(
 
     shutil.copytree(trained.folder, tmp_path / "run")
     Run(tmp_path / "run").write_config(asked(2))
-    assert differing(asked(epochs), Run.open(tmp_path / "run")) == ([] if same else ["training.epochs"])
+    run = Run.open(tmp_path / "run")
+    assert differing(asked(epochs), run) == ([] if same else ["training.epochs"])
+    # cut short, but not below what is trained
+    run.write_config(asked(5))
+    assert differing(asked(5), Run.open(tmp_path / "run")) == []
+    assert differing(asked(epochs), Run.open(tmp_path / "run")) == (
+        [] if same and schedule != "cosine" else ["training.epochs"]
+    )
 
 
 def test_resuming_what_never_began_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:

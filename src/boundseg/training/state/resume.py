@@ -8,12 +8,13 @@ from typing import Any
 from boundseg.errors import RunError
 from boundseg.training.config import Config
 from boundseg.training.run import Run
+from boundseg.training.state.ending import last_state
 
 EPOCHS = "training.epochs"
 
 
 def begun(folder: Path | str, config: Config) -> Run:
-    """Opens the run that is to go on; its config may name more epochs than before.
+    """Opens the run that is to go on; its config may name other epochs, see :func:`differing`.
 
     Raises:
         RunError: The folder is no run folder, or the config is another.
@@ -27,7 +28,7 @@ def begun(folder: Path | str, config: Config) -> Run:
 def require_same(config: Config, run: Run) -> None:
     """Raises RunError where a run began with another config; see :func:`differing`."""
     if found := differing(config, run):
-        epochs = " Epochs may only grow, and not where the learning rate is to end with them."
+        epochs = " Epochs may be others where the learning rate does not end with them, and no fewer than are trained."
         raise RunError(
             f"the config differs from the one that {run.folder} began with, in: {', '.join(found)}.",
             str(run.folder / "config.yaml"),
@@ -38,12 +39,15 @@ def require_same(config: Config, run: Run) -> None:
 def differing(config: Config, run: Run) -> list[str]:
     """The keys, such as ``training.optimizer.lr``, at which a config is not the one that a run began with.
 
-    More epochs are no difference where the learning rate does not depend on their number: the epochs that are there
-    are the first ones of the longer training.
+    Another number of epochs is no difference where the learning rate does not depend on it and no more than so many are
+    begun: the epochs that are there are the first ones of either training.
     """
+    state = last_state(run.folder)
+    in_one = 1 if state.get("step") else 0
+    enough = config.training.epochs >= state.get("epoch", -1) + 1 + in_one
     ours, theirs = (c.model_dump(mode="json") for c in (config.absolute, run.config))
-    longer = config.training.epochs > run.config.training.epochs and not config.training.schedule.to_an_end
-    return [key for key in _differing(ours, theirs) if not (longer and key == EPOCHS)]
+    same = enough and not config.training.schedule.to_an_end
+    return [key for key in _differing(ours, theirs) if not (same and key == EPOCHS)]
 
 
 def _differing(ours: Any, theirs: Any, key: str = "") -> list[str]:
