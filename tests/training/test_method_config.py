@@ -51,7 +51,7 @@ def test_each_name_builds_its_method(tiny_dataset: Path) -> None:
 
 def test_the_config_of_a_run_says_every_option(tiny_dataset: Path) -> None:
     text = config(tiny_dataset, "proposals").dump()
-    assert "method: {name: proposals, solver: exact, targets: argmax, stop: never, step: 5.0e-05" in text
+    assert "method: {name: proposals, solver: exact, targets: argmax, stop: never, step: null" in text
     assert config(tiny_dataset, "penalty") == Config.parse(
         {**config(tiny_dataset, {"name": "penalty"}).model_dump(by_alias=True)}
     )

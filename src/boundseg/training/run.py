@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,7 +66,7 @@ class Run:
             "labels": dataset.labels,
             "channels": dataset.channels,
             "slice_axis": dataset.slice_axis,
-            "orientations": orientations(dataset, taught),
+            "orientations": _orientations(dataset, taught),
             "data": dataset.fingerprint(),
             "patients": {name: list(members) for name, members in patients.items()},
         }
@@ -254,6 +254,14 @@ class Run:
         """Appends a line to ``log.txt``; raises RunError where it cannot be written, and leaves no half of it."""
         with writing("log.txt", self.folder):
             append(self.folder / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
+
+
+def _orientations(dataset: Dataset, cases: Collection[str]) -> list[str]:
+    """How the images lie that teach; nothing where prepared data are trained without what reads headers."""
+    try:
+        return orientations(dataset, cases)
+    except ImportError:
+        return []
 
 
 def named_apart(folders: Sequence[Path]) -> dict[str, Path]:
