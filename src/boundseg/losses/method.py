@@ -71,7 +71,7 @@ class Asked:
         """The weight of a constraint, warm-up included."""
         return constraint.weight * self.strengths[constraint.name]
 
-    def mean(self, constraint: Constraint, cost: Float[Tensor, "G *values"]) -> Float[Tensor, ""]:
+    def over_batch(self, constraint: Constraint, cost: Float[Tensor, "G *values"]) -> Float[Tensor, ""]:
         """A cost for each value of a constraint, averaged over the known ones, those of the rest of the batch among
         them; or summed: an image's penalty weighs against its cross-entropy whatever else is in the batch."""
         total, count = self.terms[constraint.name].bounds.total(cost)
@@ -116,7 +116,9 @@ class Penalties:
     descends_terms = True
 
     def __call__(self, asked: Asked) -> Taught:
-        return Taught({c.name: asked.factor(c) * asked.mean(c, asked.terms[c.name].cost) for c in asked.constraints})
+        return Taught(
+            {c.name: asked.factor(c) * asked.over_batch(c, asked.terms[c.name].cost) for c in asked.constraints}
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Lagrangian:
             name, term = constraint.name, asked.terms[constraint.name]
             rows = self._rows(constraint, asked.rows)
             priced = self.multipliers.cost(name, term.value, term.bounds, rows, term.unit, self.coefficient)
-            costs[name] = asked.factor(constraint) * asked.mean(constraint, priced)
+            costs[name] = asked.factor(constraint) * asked.over_batch(constraint, priced)
             figures[f"multiplier: {name}"] = term.bounds.total(self.multipliers.of(name)[:, rows].amax(0))
         return Taught(costs, figures)
 
