@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -87,7 +88,8 @@ def draw_slices(
         text.set_parse_math(False)
     if footnote:  # as the legend's title, since labels of the figure would lie under a legend outside
         legend.get_title().set_parse_math(False)
-        legend.set_title(footnote, FontProperties(size=6.5))
+        lines = fill(footnote, round(17 * figure.get_figwidth()))  # letters of that size on an inch
+        legend.set_title(lines, FontProperties(size=6.5))
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 
