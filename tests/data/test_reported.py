@@ -7,14 +7,14 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
 
 from boundseg.data.dataset import Dataset
 from boundseg.data.priors import Prior
-from boundseg.data.reported import Reported, reported, understand
+from boundseg.data.reported import Reported, merged, reported, understand
 from boundseg.data.spreadsheet import read_sheet
 from boundseg.errors import InputError
 
@@ -94,6 +94,13 @@ def test_a_row_says_where_its_number_came_from(dataset: Dataset, tmp_path: Path)
         ("LV (µL)", "LV", "mL", 1e-3),
         ("LV+Myo (L)", "LV+Myo", "mL", 1e3),
         ("LV voxels", "LV", "px", 1),
+        ("LV (mm²)", "LV", "mm2", 1),
+        ("LV (um2)", "LV", "mm2", 1e-6),
+        ("LV in µm²", "LV", "mm2", 1e-6),
+        ("LV_cm2", "LV", "mm2", 100),
+        ("LV [%]", "LV", "fraction", 0.01),
+        ("LV %", "LV", "fraction", 0.01),
+        ("LV (pixels)", "LV", "px", 1),
     ],
 )
 def test_a_column_says_its_class_and_its_unit(
@@ -112,6 +119,37 @@ def test_class_and_unit_may_be_given(dataset: Dataset, tmp_path: Path) -> None:
     assert [(row.region, row.lower, row.upper, row.unit) for row in found.rows] == [
         ("LV", 2, 2, "mL"),
         ("LV+Myo", 1, 1, "mL"),
+    ]
+
+
+def test_areas_shares_and_pixels_are_told_of_a_picture(write_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = Dataset.open(write_dataset("pictures", slices=1, weak=False, priors=False))
+    path = tmp_path / "areas.csv"
+    path.write_text(f"case,LV (um2),Myo (%),LV+Myo (px)\n{CASES[0]},50000000,10,<60\n{CASES[1]},,,\n")
+    columns = ["LV (um2)", "Myo (%)", "LV+Myo (px)"]
+    found = tell(dataset, path, columns)
+    assert [(row.slice, row.region, row.lower, row.upper, row.unit) for row in found.rows] == [
+        (0, "LV", pytest.approx(45), pytest.approx(55), "mm2"),
+        (0, "Myo", pytest.approx(0.09), pytest.approx(0.11), "fraction"),
+        (0, "LV+Myo", -INF, 60, "px"),
+    ]
+    sheet = read_sheet(path)
+    typed = Prior(CASES[1], 0, "LV", "size", 1, 2, "mm2", "report", "typed")
+    before = [replace(found.rows[0], upper=99), typed, replace(found.rows[1], case=CASES[1])]
+    rows, replaced, kept = merged(before, found, sheet, understand(sheet, columns, [], None, dataset), "report")
+    assert [(row.case, row.region) for row in rows] == [(row.case, row.region) for row in [*found.rows, typed]]
+    assert (rows[0].upper, rows[-1], replaced, kept) == (55, typed, 2, [CASES[1]])
+
+
+def test_an_area_of_a_volume_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "areas.csv"
+    path.write_text(f"case,LV (cm2),Myo (%)\n{CASES[0]},2,3\n")
+    with pytest.raises(InputError) as caught:
+        tell(dataset, path, ["LV (cm2)", "Myo (%)"])
+    told = "an area, or a share, is told of a picture, and this case has 5 slices."
+    assert [problem.what for problem in caught.value.problems] == [
+        f"{CASES[0]}, LV: {told}",
+        f"{CASES[0]}, Myo: {told}",
     ]
 
 
@@ -177,19 +215,19 @@ def test_everything_that_does_not_fit_is_listed_at_once(dataset: Dataset, tmp_pa
     ("header", "columns", "regions", "unit", "messages"),
     [
         (
-            "case,LV (ml),RV (mL),Myo,LV (cm2)",
-            ["LV (mL)", "RV (mL)", "Myo", "LV (cm2)"],
+            "case,LV (ml),RV (mL),Myo,LV (cm)",
+            ["LV (mL)", "RV (mL)", "Myo", "LV (cm)"],
             [],
             None,
             [
                 "there is no column 'LV (mL)'; did you mean 'LV (ml)'?",
                 "column 'RV (mL)': 'RV' is no class; did you mean 'LV'?",
                 "column 'Myo' does not say its unit.",
-                "column 'LV (cm2)': 'cm2' is no unit of a volume.",
+                "column 'LV (cm)': 'cm' is no unit of a size.",
             ],
         ),
         ("case,LV (mL)", ["LV (mL)"], [], "mm3", ["column 'LV (mL)' is in mL, --unit says mm3."]),
-        ("case,LV (mL)", ["LV (mL)"], [], "mm2", ["'mm2' is no unit of a volume."]),
+        ("case,LV (mL)", ["LV (mL)"], [], "mm", ["'mm' is no unit of a size."]),
         ("case,LV (mL)", ["LV (mL)"], ["LV", "Myo"], None, ["1 --column and 2 --class were given."]),
         (
             "case,LV (mL),LV2 (mL)",

@@ -29,7 +29,7 @@ def too_large(rows: Mapping[int, Prior], dataset: Dataset, grids: Mapping[str, V
     for line, row in rows.items():
         if row.quantity != "size" or row.case not in grids:
             continue
-        whole = _whole(row, dataset, grids[row.case])
+        whole = whole_size(row, dataset, grids[row.case])
         # one that exceeds its own upper bound is told by whoever reads it
         if row.upper >= row.lower > whole * (1 + 1e-9):
             of_volume = row.slice is None
@@ -58,8 +58,8 @@ def excluding(rows: Mapping[int, Prior], path: Path) -> list[Problem]:
     return found
 
 
-def _whole(row: Prior, dataset: Dataset, grid: Volume) -> float:
-    """All voxels of a case, or of one of its slices, in the row's unit; infinite where that is not known."""
+def whole_size(row: Prior, dataset: Dataset, grid: Volume) -> float:
+    """All voxels of a case, or of one of its slices, in a row's unit; infinite where that is not known."""
     voxels, (rows_mm, columns_mm, step_mm) = grid.array.size, dataset.slice_spacing_mm(grid)
     if row.slice is not None:
         voxels //= grid.array.shape[dataset.slice_axis]

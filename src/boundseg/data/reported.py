@@ -1,17 +1,17 @@
-"""Bounds of whole volumes from a table of reports: a size a case, whatever its unit and its decimal mark."""
+"""Bounds of whole volumes, or of pictures, from a table of reports: a size a case, whatever unit and decimal mark."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass, field, replace
 
 from boundseg.data.dataset import Dataset, named_twice
+from boundseg.data.possible import whole_size
 from boundseg.data.priors import Prior, merge
 from boundseg.data.spreadsheet import Cell, Sheet, as_text
+from boundseg.data.volume_io import Volume
 from boundseg.errors import InputError, PriorsError, Problem
 from boundseg.nearest import did_you_mean
 
@@ -21,9 +21,16 @@ _IN_ML = {
     1e-3: ("mm3", "mm^3", "mm³", "µl", "μl", "ul"),
     1e3: ("l", "liter", "litre", "dm3", "dm^3", "dm³"),
 }
+_IN_MM2 = {
+    1.0: ("mm2", "mm^2", "mm²"),
+    1e2: ("cm2", "cm^2", "cm²"),
+    1e-6: ("um2", "um^2", "um²", "µm2", "µm^2", "µm²", "μm2", "μm^2", "μm²"),  # µ may be either of two characters
+}
 SPELLINGS = {spelling: ("mL", of) for of, spellings in _IN_ML.items() for spelling in spellings}
-SPELLINGS |= dict.fromkeys(("px", "voxel", "voxels"), ("px", 1.0))
-USE = "Use mL (or cc, cm3), mm3, L or voxels."
+SPELLINGS |= {spelling: ("mm2", of) for of, spellings in _IN_MM2.items() for spelling in spellings}
+SPELLINGS |= dict.fromkeys(("px", "pixel", "pixels", "voxel", "voxels"), ("px", 1.0))
+SPELLINGS |= {"%": ("fraction", 0.01), "percent": ("fraction", 0.01), "fraction": ("fraction", 1.0)}
+USE = "Use mL (or cc, cm3), mm3, L or voxels; of pictures mm2, cm2, um2, pixels or %."
 WRITE = "Write 100, 100.5 or 100,5; <60 or >40; or leave it empty."
 COMPUTE = "Open the table in a spreadsheet program and save it, or write the number."
 NOTHING = ("", "-", "–", "?", "n/a", "na", "nan")
@@ -37,7 +44,7 @@ class Column:
     Attributes:
         name: As the table's header has it.
         region: The class whose size it is.
-        unit: ``mL`` or ``px``.
+        unit: ``mL`` or ``px``; ``mm2`` or ``fraction``, of pictures.
         factor: What one of the table's numbers is in that unit.
     """
 
@@ -57,6 +64,7 @@ class Reported:
         empty: Cases whose cells are empty.
         missing: Training cases that are not in the table.
         passed_over: Cases of the table that were not asked for.
+        pictures: Those of ``cases`` that have one slice.
         as_numbers: Cells that are numbers, with the case of the same number: ``12345 as 0012345``.
     """
 
@@ -65,6 +73,7 @@ class Reported:
     empty: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
     as_numbers: list[str] = field(default_factory=list)
 
 
@@ -82,7 +91,7 @@ def understand(
         fact = f"{len(names)} --column and {len(regions)} --class were given."
         raise PriorsError(fact, remedy="Give one --class for each --column, in their order, or none.")
     if unit is not None and unit.casefold() not in SPELLINGS:
-        raise PriorsError(f"{unit!r} is no unit of a volume.", remedy=USE)
+        raise PriorsError(f"{unit!r} is no unit of a size.", remedy=USE)
     columns = []
     for i, name in enumerate(names):
         try:
@@ -100,7 +109,7 @@ def understand(
         elif twice := named_twice(region):
             problems.append(Problem(f"column {name!r}: {twice}", str(sheet.path), "Name each class once."))
         if spelt and spelt.casefold() not in SPELLINGS:
-            fact = f"column {name!r}: {spelt!r} is no unit of a volume."
+            fact = f"column {name!r}: {spelt!r} is no unit of a size."
             problems.append(Problem(fact, str(sheet.path), f"{USE} Rename the column."))
         elif spelt and unit and SPELLINGS[spelt.casefold()] != SPELLINGS[unit.casefold()]:
             fact = f"column {name!r} is in {spelt}, --unit says {unit}."
@@ -133,8 +142,9 @@ def reported(
 ) -> Reported:
     """Rows of ``priors.csv`` for whole volumes: a size and ``margin`` of it to either side.
 
-    A cell ``<60`` or ``>40`` gives the one bound that it states, without a margin; an empty cell gives none. A case
-    is named by itself, or by its patient where that has one case.
+    Of a picture, or whatever has one slice, areas, shares and pixels are told of that slice. A cell ``<60`` or ``>40``
+    gives the one bound that it states, without a margin; an empty cell gives none. A case is named by itself, or by
+    its patient where that has one case.
 
     Args:
         dataset: The dataset; the images of the cases are read for their grids.
@@ -147,7 +157,7 @@ def reported(
 
     Raises:
         PriorsError: A case is unknown or there twice, a cell is no size, or one that its image cannot hold (larger
-            than all of it, or smaller than a voxel: another unit); all of it is listed.
+            than all of it, or smaller than a voxel: another unit; an area, of a volume); all of it is listed.
     """
     sheet.require(case_column, "--case-column")
     found, problems = Reported(), list[Problem]()
@@ -173,9 +183,14 @@ def reported(
             found.as_numbers.append(f"{cell} as {named}")
         rows, wrong = _of_case(case, row, columns, marks, margin, set, sheet)
         try:
-            wrong += _impossible(rows, dataset)
+            image = dataset.read_grid(case)
         except InputError as error:
             problems += error.problems
+        else:
+            if image.array.shape[dataset.slice_axis] == 1:
+                found.pictures.append(case)
+                rows = [r if r.unit == "mL" else replace(r, slice=0) for r in rows]
+            wrong += _impossible(rows, dataset, image)
         problems += [Problem(f"{case}, {fact}", where, remedy) for fact, remedy in wrong]
         found.rows += rows
         if not rows and not wrong:
@@ -215,14 +230,19 @@ def merged(
     of_set = [
         row
         for row in old
-        if (row.set, row.quantity, row.slice) == (set, "size", None)
+        if (row.set, row.quantity) == (set, "size")
         and row.region in regions
         and row.case in found.cases
+        and (row.slice is None or row.case in found.pictures)
     ]
     kept = [row for row in of_set if (row.region, row.case) not in told and not row.source.startswith(own)]
     stay = {(row.region, row.case) for row in kept}
     derived = [
-        (set, "size", region, case, True) for case in found.cases for region in regions if (region, case) not in stay
+        (set, "size", region, case, of_volume)
+        for case in found.cases
+        for region in regions
+        if (region, case) not in stay
+        for of_volume in ([True, False] if case in found.pictures else [True])
     ]
     replaced = sum((row.region, row.case) not in stay for row in of_set)
     return merge(old, found.rows, derived), replaced, list(dict.fromkeys(row.case for row in kept))
@@ -322,15 +342,16 @@ def _decimal_marks(sheet: Sheet, columns: Sequence[Column]) -> dict[str, str]:
     return marks
 
 
-def _impossible(rows: Sequence[Prior], dataset: Dataset) -> list[tuple[str, str]]:
-    """Sizes that the case's image cannot hold."""
-    if not rows:
-        return []
-    image = dataset.read_grid(rows[0].case)
-    found = []
+def _impossible(rows: Sequence[Prior], dataset: Dataset, image: Volume) -> list[tuple[str, str]]:
+    """Sizes that the case's image cannot hold, and those of pictures where it is none."""
+    found, slices = [], image.array.shape[dataset.slice_axis]
     for row in rows:
-        voxel = float(np.prod(image.spacing_mm)) / 1000 if row.unit == "mL" else 1.0
-        whole = voxel * image.array.size
+        if slices > 1 and row.unit in ("mm2", "fraction"):
+            fact = f"{row.region}: an area, or a share, is told of a picture, and this case has {slices} slices."
+            found.append((fact, "Give its volume, or bounds of its slices: rows of priors.csv."))
+            continue
+        whole = whole_size(row, dataset, image)
+        voxel = whole / image.array.size
         sides = [side for side in (row.lower, row.upper) if math.isfinite(side)]
         stated = sum(sides) / len(sides)
         size = f"{row.region}: {stated:.4g} {row.unit}"
