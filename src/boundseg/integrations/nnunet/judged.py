@@ -17,7 +17,7 @@ from boundseg.asked.demands import Demand
 from boundseg.constraints import Bounds, Groups
 from boundseg.data import atomic, volume_io
 from boundseg.data.measured import frame_of_file
-from boundseg.errors import DatasetError, VolumeError
+from boundseg.errors import DatasetError, InputError, PriorsError, Problem, VolumeError
 from boundseg.integrations.nnunet.settings import TRAINER, Asked
 
 
@@ -65,8 +65,10 @@ def judge(
 
     Raises:
         VolumeError: A label map cannot be read, or holds a value that is no class.
+        InputError: Bounds of slices that are not there; all of them are listed.
     """
     found: list[Judged] = []
+    problems: dict[Problem, None] = {}  # several demands may read one row
     for case in cases:
         if not any(demand.knows(case) for demand in demands):
             continue
@@ -81,7 +83,11 @@ def judge(
         frame = frame_of_file((spacing[0], spacing[1], between), len(labels))
         groups = Groups.by_name([case] * len(labels), {case: len(labels)})
         for demand in (demand for demand in demands if demand.knows(case)):
-            lower, upper = torch.from_numpy(demand.bounds(case, len(labels))).double()
+            try:
+                lower, upper = torch.from_numpy(demand.bounds(case, len(labels))).double()
+            except PriorsError as error:
+                problems |= dict.fromkeys(error.problems)
+                continue
             of_volume = demand.constraint.scope == "volume"
             term = demand.constraint(probs, Bounds(lower, upper), frame, groups if of_volume else None)
             columns = (term.value, term.bounds.lower, term.bounds.upper, term.satisfied)
@@ -91,6 +97,8 @@ def judge(
                 for index, (value, low, high, kept) in enumerate(table)
                 if math.isfinite(low) or math.isfinite(high)
             ]
+    if problems:
+        raise InputError.of(problems)
     return found
 
 
