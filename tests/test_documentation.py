@@ -21,6 +21,7 @@ from tests.constraints.test_descriptor_laws import crop
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONSTRAINTS = ROOT / "docs" / "constraints"
+RESULTS = CONSTRAINTS.parent / "results"
 # the code of penalties.md is run by its own test
 FAMILIES = sorted(page for page in CONSTRAINTS.glob("*.md") if page.name not in ("penalties.md", "lagrangian.md"))
 PICTURES = ("size", "position-and-shape", "intensity", "boundary", "box")
@@ -130,6 +131,16 @@ def test_the_pictures_of_descriptors_can_be_drawn_again(
     page = (CONSTRAINTS / "boundary.md").read_text(encoding="utf-8")
     for printed, shown in zip(_figures(capsys.readouterr().out), _figures(page.split("## Bias")[1]), strict=True):
         assert printed == pytest.approx(shown, abs=0.11), "to the last digit, which depends on the machine"
+
+
+def test_the_pictures_of_the_tables_are_those_of_their_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["draw_tables.py", str(tmp_path)])
+    runpy.run_path(str(RESULTS / "draw_tables.py"), run_name="__main__")
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert "figure4.png" in drawn
+    for name in drawn:
+        assert 5_000 < (RESULTS / "paper" / name).stat().st_size < 100_000
+        assert f"(paper/{name})" in (RESULTS / "paper.md").read_text(encoding="utf-8")
 
 
 def _figures(text: str) -> list[float]:
