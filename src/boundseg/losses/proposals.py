@@ -27,9 +27,9 @@ class Proposals:
 
     (Pathak et al., ICCV 2015). It takes constraints that are linear in the probabilities, all of slices or all of
     volumes: see :func:`~boundseg.constraints.projection.linear_form`. What is labelled keeps its label in the proposal,
-    and is taught by the partial cross-entropy as well, in which a few seeds weigh as much as all other pixels do in the
-    proposal's; with ``partial=False`` by the proposal alone, as published. Images of which no bound is known, and those
-    whose bounds cannot be kept, are taught by their labels alone.
+    which teaches it like any other pixel, as published; with ``partial=True`` the partial cross-entropy teaches it as
+    well, in which a few seeds weigh as much as all other pixels do in the proposal's, and regions grow. Images of which
+    no bound is known, and those whose bounds cannot be kept, are taught by their labels alone.
 
     The penalties of the constraints, and their weights, only report here.
 
@@ -56,7 +56,7 @@ class Proposals:
     iterations: int = 500
     tolerance: float = 1e-5
     weight: float = 1.0
-    partial: bool = True
+    partial: bool = False
 
     descends_terms = False
 
@@ -103,8 +103,10 @@ class Proposals:
             "proposal feasible": ((known & kept).sum(), count),
             "proposal residual": (proposal.residual.where(known & kept, 0).sum(), (known & kept).sum()),
         }
-        costs = {"proposal": self.weight * max(asked.strengths.values()) * cost}
-        return Taught(costs, figures, None if self.partial else images)
+        strength = max(asked.strengths.values())
+        costs = {"proposal": self.weight * strength * cost}
+        # before a warm-up has begun, labels are all that teaches
+        return Taught(costs, figures, None if self.partial or strength == 0 else images)
 
     def propose(self, batch: Predicted, form: LinearForm, groups: Groups) -> Proposal:
         """The proposal of a batch.
