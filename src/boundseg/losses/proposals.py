@@ -27,9 +27,10 @@ class Proposals:
 
     (Pathak et al., ICCV 2015). It takes constraints that are linear in the probabilities, all of slices or all of
     volumes: see :func:`~boundseg.constraints.projection.linear_form`. What is labelled keeps its label in the proposal,
-    which teaches it like any other pixel, as published; with ``partial=True`` the partial cross-entropy teaches it as
-    well, in which a few seeds weigh as much as all other pixels do in the proposal's, and regions grow. Images of which
-    no bound is known, and those whose bounds cannot be kept, are taught by their labels alone.
+    and is taught by the partial cross-entropy as well, in which a few seeds weigh as much as all other pixels do in the
+    proposal's; with ``partial=False`` by the proposal alone, as published, which may come closer to full masks or lose
+    what is small. Images of which no bound is known, and those whose bounds cannot be kept, are taught by their labels
+    alone.
 
     The penalties of the constraints, and their weights, only report here.
 
@@ -56,7 +57,7 @@ class Proposals:
     iterations: int = 500
     tolerance: float = 1e-5
     weight: float = 1.0
-    partial: bool = False
+    partial: bool = True
 
     descends_terms = False
 

@@ -41,7 +41,7 @@ class ProposalsConfig(Section):
     step: Positive | None = None
     iterations: Count = 500
     weight: NotNegative = 1.0
-    partial: bool = False
+    partial: bool = True
 
     def require(self, constraints: Sequence[Constraint]) -> None:
         """Refuses what no proposal can keep, before anything is prepared.
