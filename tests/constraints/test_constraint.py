@@ -230,7 +230,7 @@ def test_a_frame_of_other_images_is_refused(frame: Frame, message: str) -> None:
         Constraint("size", Size(), ((1,),))(torch.rand(3, 2, 4, 4), Bounds.unknown(3, 1), frame)
 
 
-@pytest.mark.parametrize("descriptor", [Size(), Size("fraction"), Centroid(axis=0)])
+@pytest.mark.parametrize("descriptor", [Size(), Size("fraction"), Centroid(axis=0), Spread(axis=0)])
 def test_a_batch_of_nothing_costs_nothing(descriptor: Descriptor) -> None:
     constraint = Constraint("it", descriptor, ((1,),))
     term = constraint(torch.rand(0, 2, 4, 4, requires_grad=True), Bounds.unknown(0, 1))

@@ -41,5 +41,6 @@ def group_sums(
         # values do not depend on the centre, so that nothing is lost by its being a constant
         with torch.no_grad():
             centre = measure(about, probs, frame, groups)
-        frame = replace(frame, centre=centre[groups.index].reshape(len(groups.index), probs.shape[1], -1))
+        # no reshape to -1, which a batch of nothing leaves open
+        frame = replace(frame, centre=centre[groups.index].unsqueeze(-1).flatten(2))
     return groups.add(descriptor.sums(probs, frame))
