@@ -23,7 +23,13 @@ def measure(
         probs: Soft or hard regions, 2D or 3D.
         frame: Where the voxels lie in their cases; left out, each counts once.
         groups: What belongs together; left out, every image is by itself.
+
+    Raises:
+        ValueError: The frame is of other images (one of a single image stands for no others), or lacks what the
+            descriptor reads.
     """
+    if frame is not None:
+        frame.require_images(probs.shape)
     frame = frame or Frame.plain(len(probs), probs.ndim - 2, probs.device)
     groups = groups or Groups.each(len(probs), probs.device)
     return descriptor.value(group_sums(descriptor, probs, frame, groups))
