@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from boundseg.constraints import SIZE_UNITS, Bounds, Frame, Size, converted
+from boundseg.constraints import SIZE_UNITS, Bounds, Frame, Size, converted, quadratic
 from boundseg.errors import BoundsError
 from tests.constraints.cases import values_and_bounds
 
@@ -34,6 +34,21 @@ def test_the_mean_counts_known_values_only_and_is_0_where_there_are_none() -> No
     mean.backward()
     assert mean == 0
     assert torch.equal(cost.grad, torch.zeros(2))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (4, 3)])
+def test_bounds_that_all_images_share_cost_what_the_same_bounds_of_each_do(shape: tuple[int, ...]) -> None:
+    lower, upper = torch.tensor([-INF, 0.0, 100.0]), torch.tensor([INF, 50.0, 120.0])
+    bounds = Bounds(lower.expand(shape), upper.expand(shape))
+    value = torch.arange(12.0).reshape(4, 3) * 20
+    cost = quadratic(value, bounds)
+    by_hand = [
+        max(0, a - v, v - b) ** 2
+        for row in value.tolist()
+        for v, a, b in zip(row[1:], [0, 100], [50, 120], strict=True)
+    ]
+    torch.testing.assert_close(bounds.mean(cost), torch.tensor(by_hand).mean())
+    assert bounds.total(cost)[1] == 8
 
 
 def test_totals_of_parts_make_the_mean_of_the_whole() -> None:

@@ -222,15 +222,39 @@ def test_a_class_that_the_network_lacks_is_no_constraint_without_a_cost() -> Non
     [
         (Frame(torch.ones(3, 1, 4, 4)), r"weight of shape \[3, 1, 4, 4\] meets predictions of 3 images of 4x4"),
         (Frame(torch.ones(3, 4, 5)), r"weight of shape \[3, 4, 5\] meets"),
-        (Frame(torch.ones(1, 1, 1)), "the frame's weight is of 1 images, and there are 3 predictions"),
+        (Frame(torch.ones(1, 1, 1)), "the frame's weight: of 1 images, and there are 3 predictions"),
     ],
 )
 def test_a_frame_of_other_images_is_refused(frame: Frame, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Constraint("size", Size(), ((1,),))(torch.rand(3, 2, 4, 4), Bounds.unknown(3, 1), frame)
+    with pytest.raises(ValueError, match=message):
+        Size()(torch.rand(3, 2, 4, 4), frame)
 
 
-@pytest.mark.parametrize("descriptor", [Size(), Size("fraction"), Centroid(axis=0)])
+def test_what_a_frame_says_of_one_image_is_not_taken_for_all() -> None:
+    """Without the tests' type checks, as users meet it."""
+    run_plain(
+        """
+        import torch
+        from boundseg.constraints import Bounds, BoxSize, Constraint, Frame, box_bands
+
+        outside = Constraint("outside", BoxSize("outside"), ((1,),))
+        probs, absent = torch.rand(2, 2, 4, 4), Bounds.at_most(torch.zeros(2, 1))
+        bands = box_bands(torch.tensor([[[0, 2], [0, 2]]]), (4, 4), 2)
+        for name, tensor in {"bands": bands, "centre": torch.ones(1, 1, 2), "piece": torch.ones(1)}.items():
+            frame = Frame(torch.ones(2, 1, 1), **{"bands": bands.expand(2, -1, -1, -1), name: tensor})
+            try:
+                outside(probs, absent, frame)
+                raise SystemExit(f"{name} was taken")
+            except ValueError as error:
+                assert str(error) == f"the frame's {name}: of 1 images, and there are 2 predictions", error
+        outside(probs, absent, Frame(torch.ones(2, 1, 1), bands=bands.expand(2, -1, -1, -1)))
+        """
+    )
+
+
+@pytest.mark.parametrize("descriptor", [Size(), Size("fraction"), Centroid(axis=0), Spread(axis=0)])
 def test_a_batch_of_nothing_costs_nothing(descriptor: Descriptor) -> None:
     constraint = Constraint("it", descriptor, ((1,),))
     term = constraint(torch.rand(0, 2, 4, 4, requires_grad=True), Bounds.unknown(0, 1))

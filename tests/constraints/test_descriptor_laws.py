@@ -496,6 +496,15 @@ def test_gradients_of_costs_match_finite_differences(name: str, penalty: str) ->
 
 @every
 @pytest.mark.parametrize("dims", [2, 3])
+def test_of_a_batch_of_nothing_there_are_no_values(name: str, dims: int) -> None:
+    descriptor = DESCRIPTORS[name].make(dims)
+    case, one = (situation((4, 5, 3)[:dims], batch) for batch in (0, 1))
+    found, value = (measure(descriptor, s.probs, s.frame) for s in (case, one))
+    assert found.shape == (0, *value.shape[1:])
+
+
+@every
+@pytest.mark.parametrize("dims", [2, 3])
 def test_vmap_equals_a_loop(name: str, dims: int) -> None:
     case = situation((3, 4, 3)[:dims])
     groups = Groups(torch.tensor([0, 0]), torch.tensor([2]))

@@ -251,6 +251,14 @@ def test_bands_are_numbered_within_the_box_and_the_last_takes_what_is_left() -> 
     assert not unknown.known.any()
 
 
+def test_more_bands_than_are_counted_are_told() -> None:
+    box = torch.tensor([[[2, 30], [2, 30]]])
+    frame = Frame(torch.ones(1, 1, 1), bands=box_bands(box, (32, 32), width=4))
+    assert BoxTightness(7)(torch.ones(1, 1, 32, 32), frame).tolist() == [[[112.0] * 14]]
+    with pytest.raises(ValueError, match=r"the frame's boxes have more bands than BoxTightness\(4\) is of \(index 5"):
+        BoxTightness(4)(torch.ones(1, 1, 32, 32), frame)
+
+
 def test_a_ratio_and_a_leak_by_hand() -> None:
     probs = torch.tensor([[0.9, 0.4, 0.2], [0.1, 0.6, 0.8]]).reshape(1, 2, 1, 3)
     close(Ratio()(probs), 1.0, 1e-6)

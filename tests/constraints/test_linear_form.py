@@ -44,6 +44,23 @@ def test_a_size_is_kept_in_its_own_unit(unit: Any, scope: Any) -> None:
     torch.testing.assert_close(value, bounds.upper.to(value), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("scope", ["slice", "volume"])
+@pytest.mark.parametrize("unit", ["px", "grid_px", "fraction"])
+def test_sizes_are_kept_where_voxels_weigh_unlike_and_some_images_are_padding(unit: Any, scope: Any) -> None:
+    groups = VOLUMES if scope == "volume" else Groups.each(3)
+    weight = frame().weight * (1 + 0.6 * torch.sin(torch.arange(10.0))).reshape(1, 10, 1)
+    weight[0] = 0 if scope == "volume" else weight[0]
+    own = Frame(weight)
+    inside = (weight > 0).unsqueeze(1)
+    probs = logits().softmax(1) * inside
+    now = measure(Size(unit), probs[:, 1:2], own, groups)
+    bounds = Bounds.around(0.5 * now, relative=0.01)
+    form = linear_form([Constraint("size", Size(unit), ((1,),), scope)], [bounds], own, groups, SPACE)
+    found = project(logits(), form.bounds, form.regions, frame=own, groups=groups, potentials=form.potentials)
+    value = measure(Size(unit), found.probs[:, 1:2] * inside, own, groups)
+    torch.testing.assert_close(value, bounds.upper.to(value), rtol=1e-5, atol=0)
+
+
 def test_bounds_on_one_region_become_the_narrower() -> None:
     sets = [Constraint(name, Size(unit), ((2, 1),)) for name, unit in (("a", "px"), ("b", "mm2"), ("c", "px"))]
     bounds = [

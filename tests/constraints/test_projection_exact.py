@@ -191,6 +191,24 @@ def test_voxels_that_count_alike_have_a_faster_way_to_the_same_end(
     assert extreme >= 2
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("far", [200.0, 300.0, 1e4])
+@pytest.mark.parametrize("regions", [1, 2])
+def test_a_class_that_is_far_from_likely_is_raised_to_its_size_all_the_same(
+    dtype: torch.dtype, far: float, regions: int
+) -> None:
+    """Of logits that are the same everywhere, so is the closest distribution: bounds are shares."""
+    logits = torch.zeros(1, 3, 16, 16, dtype=dtype)
+    logits[:, 1] = -far
+    lower, upper = torch.tensor([[20.0, 5.0]])[:, :regions], torch.tensor([[30.0, 6.0]])[:, :regions]
+    found = project(logits, Bounds(lower, upper), ((1,), (2,))[:regions])
+    sums = found.probs.double().sum((2, 3))
+    expected = torch.tensor([[230.0, 20.0, 6.0]] if regions == 2 else [[118.0, 20.0, 118.0]]).double()
+    torch.testing.assert_close(sums, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(found.sizes, sums[:, 1 : 1 + regions], rtol=1e-6, atol=0)
+    assert found.feasible.all()
+
+
 @pytest.mark.parametrize("frame", [None, Frame(torch.ones(2, 96, 100))])
 def test_parts_add_up_to_the_whole(frame: Frame | None, monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.nn.functional.interpolate(prediction(2, 4, scale=5), (96, 100), mode="bilinear")

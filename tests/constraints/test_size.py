@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from boundseg.constraints import Frame, Groups, Size
+from boundseg.constraints import SIZE_UNITS, Bounds, Constraint, Frame, Groups, Size
 from tests.constraints.cases import blocks, random_frame, soft
 from tests.plain import run_plain
 
@@ -49,6 +49,26 @@ def test_padding_counts_for_nothing_but_in_grid_px() -> None:
     assert Size("grid_px")(probs, frame) == 6
     assert Size("fraction")(probs, frame) == 1
     assert Size("fraction").per_voxel(frame, 6) == 0.25
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (1, 1, 10), (1, 8, 10)])
+def test_a_voxel_adds_its_share_whichever_axes_of_the_weight_stand_for_all(shape: tuple[int, ...]) -> None:
+    """By the slope of the value along a prediction that grows voxel by voxel."""
+    weight = torch.full(shape, 1.5)
+    weight[:, 6:] = 0
+    weight[..., 9:] = 0
+    frame, full = Frame(weight), Frame(weight.expand(1, 8, 10).clone())
+    probs = torch.zeros(1, 1, 8, 10, requires_grad=True)
+    inside = full.weight > 0
+    for unit in SIZE_UNITS[:2] + SIZE_UNITS[-1:]:  # those that need no spacing
+        (slope,) = torch.autograd.grad(Size(unit)(probs, frame).sum(), probs)
+        per_voxel = Size(unit).per_voxel(frame, 80)
+        torch.testing.assert_close(slope[:, 0][inside], per_voxel.expand(int(inside.sum())))
+        torch.testing.assert_close(per_voxel, Size(unit).per_voxel(full, 80))
+    known = Bounds.at_most(torch.tensor([[0.2]]))
+    terms = [Constraint("share", Size("fraction"), ((0,),))(probs + 0.5, known, f) for f in (frame, full)]
+    torch.testing.assert_close(terms[0].cost, terms[1].cost)
+    torch.testing.assert_close(terms[0].tolerance, terms[1].tolerance)
 
 
 def test_a_foreground_of_half_precision_is_counted_in_single() -> None:

@@ -174,6 +174,10 @@ def test_what_half_precision_has_changed_is_refused(half: torch.dtype) -> None:
         ({"label": None}, "the batch's labels are None"),
         ({"label": torch.zeros(4, 8, 9), "bounds": torch.zeros(4, 2)}, "the batch's bounds are a Tensor"),
         ({"label": torch.zeros(4, 8, 9), "bounds": {"area": (None, 4.0)}}, "a bound of 'area' is None"),
+        (
+            {"label": torch.zeros(4, 8, 9), "bounds": {"area": [torch.zeros(2)] * 4}},
+            r"'area' are a list of 4 tensors\.[\s\S]*two tensors would be all lower and all upper bounds",
+        ),
         ({"label": torch.zeros(4, 8, 9), "frame": {"weight": torch.ones(4, 8, 9)}}, "the frame has no 'affine'"),
         ({"label": torch.zeros(4, 8, 9), "volume": ["a", "b"]}, "names the volume of 2 images, and has 4"),
     ],

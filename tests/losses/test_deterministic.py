@@ -23,3 +23,27 @@ def test_value_and_gradient_are_those_of_torchs_loss(average: Literal["image", "
         (ours,) = torch.autograd.grad(found, logits)
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(ours, gradient)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_class_that_is_masked_out_costs_nothing_where_nothing_is_labelled(exact: bool) -> None:
+    logits = torch.randn(1, 3, 4, 4)
+    labels = torch.full((1, 4, 4), 255)
+    labels[0, 0, 0] = 1
+    masked = logits.clone()
+    masked[:, 0, 2, 2] = -torch.inf
+    with deterministic(exact):
+        found = partial_cross_entropy(masked, labels)
+    torch.testing.assert_close(found, -logits.log_softmax(1)[0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("label", [-2, 3, 254])
+def test_a_label_that_is_no_class_is_named(exact: bool, label: int) -> None:
+    labels = torch.full((1, 4, 4), 255)
+    labels[0, 0, 0] = label
+    message = (
+        rf"{label} is out of bounds.*\. Labels are 0 to 2, and 255 where nothing is known: ignore=… says otherwise"
+    )
+    with deterministic(exact), pytest.raises(IndexError, match=message):
+        partial_cross_entropy(torch.randn(1, 3, 4, 4), labels)

@@ -169,3 +169,27 @@ def test_spare_outputs_are_background_to_the_gated_crf() -> None:
     folded = Objective(gated_crf=GatedCrf(1.0, classes=3))(logits, labels, {}, images=images).gated_crf
     torch.testing.assert_close(folded, torch.zeros(()), atol=1e-5, rtol=0)
     assert Objective(gated_crf=GatedCrf(1.0))(logits, labels, {}, images=images).gated_crf > 0.5
+
+
+def test_bounds_that_are_none_say_what_to_give() -> None:
+    """Without the tests' type checks, as users meet it."""
+    run_plain(
+        """
+        import torch
+        from boundseg.constraints import Constraint, Size
+        from boundseg.losses import Objective
+
+        objective = Objective(constraints=[Constraint("size", Size(), ((1,),))])
+        logits, labels = torch.randn(2, 2, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
+        for bounds, message in (
+            ({"size": torch.zeros(2, 1, 2)}, "the bounds of 'size' are a Tensor.\\n  Give Bounds(lower, upper)"),
+            ({"size": (torch.zeros(2, 1), torch.ones(2, 1))}, "the bounds of 'size' are a tuple."),
+            (None, "bounds are a NoneType.\\n  Give a dictionary"),
+        ):
+            try:
+                objective(logits, labels, bounds)
+                raise SystemExit(f"{bounds} was taken")
+            except ValueError as error:
+                assert message in str(error), error
+        """
+    )

@@ -155,13 +155,17 @@ class Bounds:
         return self.violation(value).abs() <= tolerance
 
     def mean(self, cost: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
-        """The mean cost over the values with a known side; 0, with zero gradient, where there are none."""
+        """The mean cost over the values with a known side; 0, with zero gradient, where there are none.
+
+        Args:
+            cost: A number for each value, as penalties return; bounds of a smaller shape are those of all rows.
+        """
         total, count = self.total(cost)
         return total / count.clamp(min=1)
 
     def total(self, cost: Float[Tensor, "*n"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Numerator and denominator of :meth:`mean`, to be added over chunks or ranks before they divide."""
-        known = self.known
+        known = self.known.expand_as(cost)  # bounds that all images share count once for each of them
         return cost.where(known, 0).sum(), known.sum().to(cost.dtype)
 
     def seen_in_part(self, whole: Bool[Tensor, "*n"], *, grows: bool) -> Bounds:

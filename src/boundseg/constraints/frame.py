@@ -109,10 +109,10 @@ class Frame:
                 f"the frame's weight of shape {weight} meets predictions of {batch} images of "
                 f"{'x'.join(map(str, space))}: give [B, *space], where an axis of 1 stands for all"
             )
-        for name in ("weight", "spacing_mm", "whole", "affine", "image"):
+        for name in ("weight", "spacing_mm", "whole", "affine", "image", "bands", "centre", "piece"):
             tensor = getattr(self, name)
             if tensor is not None and len(tensor) != batch:
-                raise ValueError(f"the frame's {name} is of {len(tensor)} images, and there are {batch} predictions")
+                raise ValueError(f"the frame's {name}: of {len(tensor)} images, and there are {batch} predictions")
 
     @property
     def voxels_per_voxel(self) -> Float[Tensor, " B"]:

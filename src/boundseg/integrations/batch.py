@@ -5,7 +5,8 @@ key         content
 ==========  ==========================================================================================================
 ``label``   class indices, ``[B, *space]`` or ``[B, 1, *space]``, the ignore value where nothing is known
 ``bounds``  for each constraint's name, lower and upper bounds ``[B, R, 2]``; an infinite side is unknown. A constraint
-            that is not named knows nothing here
+            that is not named knows nothing here. A list of two tensors is all lower and all upper bounds, as loaders
+            collate pairs of numbers, also where the batch has two images: stack pairs of single images yourself
 ``frame``   where predicted voxels lie in their cases: what :class:`boundseg.integrations.monai.AddFramed` writes
 ``volume``  for each image the name of its volume, where constraints speak of volumes that are predicted by slices;
             bounds then have a row for each volume. The batch holds all slices of each, once; where the frame counts
@@ -257,6 +258,11 @@ def _bounds(name: str, pair: Any, logits: Tensor) -> Bounds:
         return pair.to(logits.device)
     if pair is None or (isinstance(pair, Sequence) and any(side is None for side in pair)):
         raise InputError(f"a bound of {name!r} is None.", remedy="Write an unknown side as -inf or inf.")
+    if isinstance(pair, Sequence) and len(pair) != 2 and any(isinstance(side, Tensor) for side in pair):
+        raise InputError(
+            f"the bounds of {name!r} are a list of {len(pair)} tensors.",
+            remedy="Stack those of the images to [B, R, 2]; two tensors would be all lower and all upper bounds.",
+        )
     if isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(side, Tensor) for side in pair):
         _require_digits("bounds", *pair)
         pair = torch.stack([side.float() for side in pair], dim=-1)  # as loaders collate pairs of numbers

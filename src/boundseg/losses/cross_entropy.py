@@ -72,16 +72,19 @@ def of_log_probs(
         )
     labels = labels.long()
     there = labels != ignore
-    if torch.are_deterministic_algorithms_enabled():  # in which nll_loss has no form on GPUs
-        nats = -log_probs.gather(1, labels.where(there, 0).unsqueeze(1)).squeeze(1) * there
-    else:
-        try:
+    try:
+        if torch.are_deterministic_algorithms_enabled():  # in which nll_loss has no form on GPUs
+            # where, and no product: 0 times the infinity of a class that is masked out is no number
+            nats = -log_probs.gather(1, labels.where(there, 0).unsqueeze(1)).squeeze(1).where(there, 0)
+        else:
             nats = F.nll_loss(log_probs, labels, ignore_index=ignore, reduction="none")
-        except IndexError as error:
-            raise IndexError(
-                f"{error} Labels are 0 to {log_probs.shape[1] - 1}, and {ignore} where nothing is known: ignore=… says "
-                "otherwise"
-            ) from error
+    except (IndexError, RuntimeError) as error:
+        if not isinstance(error, IndexError) and "out of bounds" not in str(error):  # as gather says it
+            raise
+        raise IndexError(
+            f"{str(error).rstrip('.')}. Labels are 0 to {log_probs.shape[1] - 1}, and {ignore} where nothing is known: "
+            "ignore=… says otherwise"
+        ) from error
     return averaged(nats, there, average, elsewhere)
 
 

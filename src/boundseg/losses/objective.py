@@ -11,6 +11,7 @@ from torch import Tensor
 
 from boundseg.constraints import Bounds, Constraint, Frame, Groups, Memo, Term, Totals
 from boundseg.constraints.precision import best_precision
+from boundseg.errors import BoundsError
 from boundseg.gated_crf import GatedCrf
 from boundseg.losses.cross_entropy import Average, counted, of_log_probs, require_average, two_channels
 from boundseg.losses.elsewhere import Elsewhere, Share
@@ -184,7 +185,9 @@ class Objective:
 
         Raises:
             ValueError: There are bounds of no constraint here.
+            BoundsError: They are no dictionary, or one of them is no :class:`~boundseg.constraints.Bounds`.
         """
+        _require_bounds(bounds)
         asked = [constraint for constraint in self.constraints if constraint.name in bounds]
         if len(asked) < len(bounds):
             known = [constraint.name for constraint in self.constraints]
@@ -222,3 +225,17 @@ class Objective:
             whole = elsewhere.joined(name, own.grouped(volumes))
             terms[name] = constraint.price(whole, bounds[name], volumes.parts, t)
         return terms
+
+
+def _require_bounds(bounds: object) -> None:
+    if not isinstance(bounds, Mapping):
+        raise BoundsError(
+            f"bounds are a {type(bounds).__name__}.",
+            remedy="Give a dictionary: for each constraint's name its Bounds; {} where nothing is known.",
+        )
+    for name, known in bounds.items():
+        if not isinstance(known, Bounds):
+            raise BoundsError(
+                f"the bounds of {name!r} are a {type(known).__name__}.",
+                remedy="Give Bounds(lower, upper), tensors [G, R] each; write an unknown side as -inf or inf.",
+            )

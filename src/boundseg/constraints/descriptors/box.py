@@ -30,6 +30,9 @@ class BoxTightness:
     Args:
         bands: How many bands a direction has at most, as given to both.
         box: Which of the frame's boxes, where there are several.
+
+    Raises:
+        ValueError: The frame's boxes have more bands (told on the CPU; a GPU stops with an assertion).
     """
 
     bands: int
@@ -48,7 +51,15 @@ class BoxTightness:
         index = frame.owned(bands).flatten(2).long().unsqueeze(1)
         shape = (*mass.shape[:2], index.shape[2], -1)
         sums = mass.new_zeros(*shape[:3], self.bands + 1)
-        within = sums.scatter_add(3, index.expand(shape), mass.flatten(2).unsqueeze(2).expand(shape))
+        try:
+            within = sums.scatter_add(3, index.expand(shape), mass.flatten(2).unsqueeze(2).expand(shape))
+        except RuntimeError as error:
+            if "out of bounds" not in str(error):
+                raise
+            raise ValueError(
+                f"the frame's boxes have more bands than BoxTightness({self.bands}) is of ({error}): give it and "
+                "box_bounds the most that a side of a box has, its length over the width"
+            ) from error
         area = frame.mass(torch.ones_like(probs[:, :1])).expand_as(mass)
         held = sums.scatter_add(3, index.expand(shape), area.flatten(2).unsqueeze(2).expand(shape))
         return torch.cat([within[..., 1:].flatten(2), held[..., 1:].flatten(2)], dim=2)

@@ -23,7 +23,13 @@ def measure(
         probs: Soft or hard regions, 2D or 3D.
         frame: Where the voxels lie in their cases; left out, each counts once.
         groups: What belongs together; left out, every image is by itself.
+
+    Raises:
+        ValueError: The frame is of other images (one of a single image stands for no others), or lacks what the
+            descriptor reads.
     """
+    if frame is not None:
+        frame.require_images(probs.shape)
     frame = frame or Frame.plain(len(probs), probs.ndim - 2, probs.device)
     groups = groups or Groups.each(len(probs), probs.device)
     return descriptor.value(group_sums(descriptor, probs, frame, groups))
@@ -41,5 +47,6 @@ def group_sums(
         # values do not depend on the centre, so that nothing is lost by its being a constant
         with torch.no_grad():
             centre = measure(about, probs, frame, groups)
-        frame = replace(frame, centre=centre[groups.index].reshape(len(groups.index), probs.shape[1], -1))
+        # no reshape to -1, which a batch of nothing leaves open
+        frame = replace(frame, centre=centre[groups.index].unsqueeze(-1).flatten(2))
     return groups.add(descriptor.sums(probs, frame))

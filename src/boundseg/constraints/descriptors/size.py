@@ -93,9 +93,8 @@ class Size:
         if self.unit == "grid_px":
             return torch.ones_like(frame.voxels_per_voxel)
         if self.unit == "fraction":
-            weight = frame.weight.flatten(1)
-            uniform = weight.shape[1] == 1
-            return frame.voxels_per_voxel / (weight[:, 0] * voxels if uniform else weight.sum(1))
+            # an axis of 1 stands for all of it: the mean weight is the image's, the sum is not
+            return frame.voxels_per_voxel / (frame.owned(frame.weight).flatten(1).mean(1) * voxels)
         return frame.voxels_per_voxel * self._per_case_voxel(frame)
 
     def _per_case_voxel(self, frame: Frame) -> Tensor:

@@ -68,9 +68,10 @@ def project(
     size, :mod:`~boundseg.constraints.projection.one`. Several: a Newton with a safeguarded step on g,
     :mod:`~boundseg.constraints.projection.several`. Both treat all groups at once; groups that are done stand
     still.
-    Sums are in float64 where the device has it. Nothing is read by the host except, every fourth iteration, whether all
-    groups are done (the CPU, for which it is free, looks more often, and leaves out what is not needed then); compiled
-    code reads nothing and makes all ``max_iterations``.
+    Sums are in float64 where the device has it. Nothing is read by the host except, for several regions, whether logits
+    are so far apart that their exponentials cannot be kept, and every fourth iteration whether all groups are done (the
+    CPU, for which it is free, looks more often, and leaves out what is not needed then); compiled code reads nothing
+    and makes all ``max_iterations``.
 
     **Borders.** A bound at the end of what can be reached, such as [0, 0], has its solution at
     :math:`\nu = \pm\infty`: the class is masked out, exactly. One beyond it gets the closest that can be had and is
@@ -78,8 +79,7 @@ def project(
     :math:`\sum_j a_j d_j^+ - b_j d_j^- > \max_Q \sum_j d_j V_j(Q)`.
 
     Args:
-        logits: Finite; two classes or more. No gradient is passed on. Where several regions are bounded, differences
-            beyond 248 at one voxel count as 248.
+        logits: Finite; two classes or more. No gradient is passed on.
         bounds: [G, J], a row per group and a column per region; an infinite side is unknown.
         regions: J tuples of class indices; classes may be in several of them or in none.
         frame: Where the voxels lie in their case (w; 0 in padding and in the halo). Left out, each counts once.
@@ -133,12 +133,20 @@ def assemble(logits: Tensor, cells: Cells, allowed: Tensor | None, multipliers: 
     dtype = logits.dtype if logits.dtype == torch.float64 else torch.float32
     own = multipliers[cells.asked.groups.index]
     if cells.shared:
-        shift = _shift_of_classes(cells, allowed, own).to(dtype)
-        probs = torch.addcmul(logits.to(dtype), shift.unsqueeze(2), cells.factor.to(dtype))
+        shift = _shift_of_classes(cells, allowed, own).unsqueeze(2)
     else:
-        probs = logits.to(dtype) + _shift_of_voxels(cells, allowed, own, logits.shape[1]).to(dtype)
+        shift = _shift_of_voxels(cells, allowed, own, logits.shape[1])
+    probs = torch.empty_like(logits, dtype=dtype)
     for part in blocks(probs):
-        softmax_(probs[:, :, part])
+        # as exact as the sums were: a logit of -300 that is lifted by 298 has no digits left in float32
+        some = logits[:, :, part].to(cells.factor.dtype)
+        if cells.shared:
+            factor = cells.factor if cells.factor.shape[2] == 1 else cells.factor[:, :, part]
+            some = torch.addcmul(some, shift, factor)
+        else:
+            some = some + shift[:, :, part]
+        softmax_(some)
+        probs[:, :, part] = some
     labels = cells.asked.labels
     if labels is None:
         return probs

@@ -56,8 +56,9 @@ def linear_form(
     r"""Constraints of one scope, together.
 
     Bounds on sizes are brought into voxels of the case by the spacing and the grid of each group's images; those of one
-    region become one, the narrower. (``grid_px`` of padding, where a voxel weighs nothing, are left out.) Bounds on a
-    centroid or a mean intensity become two each, see :func:`~boundseg.constraints.projection.fractional_form`.
+    region become one, the narrower. Bounds in ``grid_px`` leave padding out, where a voxel weighs nothing; where the
+    voxels of a group weigh unlike, they are of a sum with the potential 1 / w. Bounds on a centroid or a mean intensity
+    become two each, see :func:`~boundseg.constraints.projection.fractional_form`.
 
     Args:
         constraints: Of sizes, centroids or mean intensities.
@@ -76,6 +77,13 @@ def linear_form(
     for constraint, known in zip(constraints, bounds, strict=True):
         require_linear(constraint)
         measured = constraint.descriptor
+        if isinstance(measured, Size) and measured.unit == "grid_px" and _uneven(frame, groups):
+            inverse = torch.where(frame.weight > 0, 1 / frame.weight, 0).expand(-1, *space)
+            for column, region in enumerate(constraint.regions):
+                regions.append(region)
+                potentials.append(inverse)
+                sides.append(Bounds._like(known.lower[:, column], known.upper[:, column]))
+            continue
         if isinstance(measured, Size):
             in_voxels = known.times(_voxels_per_unit(measured, frame, groups, space).unsqueeze(1))
             for column, region in enumerate(constraint.regions):
@@ -104,10 +112,27 @@ def linear_form(
 
 def _voxels_per_unit(size: Size, frame: Frame, groups: Groups, space: Sequence[int]) -> Float[Tensor, " G"]:
     """How many voxels of the case one unit of a size is."""
+    if size.unit == "grid_px":
+        return _mean_weight(frame, groups)
+    if size.unit == "fraction":  # a share is of all of a group's images
+        return groups.add(frame.owned(frame.weight.expand(-1, *space)).flatten(1).sum(1))
     per_predicted = size.per_voxel(frame, torch.Size(space).numel())
-    # a share is of all of a group's images: what one voxel adds to it is the less the more of them there are
-    of_group = groups.mean(per_predicted) if size.traits.grows else 1 / groups.add(1 / per_predicted)
-    return groups.mean(frame.voxels_per_voxel) / of_group
+    return groups.mean(frame.voxels_per_voxel) / groups.mean(per_predicted)
+
+
+def _mean_weight(frame: Frame, groups: Groups) -> Float[Tensor, " G"]:
+    """Of the voxels of each group that count."""
+    weight = frame.weight.flatten(1)
+    return groups.add(weight.sum(1)) / groups.add((weight > 0).sum(1).to(weight.dtype)).clamp(min=1)
+
+
+def _uneven(frame: Frame, groups: Groups) -> bool:
+    """Whether voxels of a group that count do so unlike. The host looks; compiled code, which cannot, has to take it
+    for so."""
+    if torch.compiler.is_compiling():
+        return True
+    weight, mean = frame.weight.flatten(1), _mean_weight(frame, groups)[groups.index].unsqueeze(1)
+    return bool(((weight > 0) & ((weight - mean).abs() > 1e-5 * mean)).any())
 
 
 def _narrower(one: Bounds, other: Bounds) -> Bounds:

@@ -24,7 +24,8 @@ class Proposal:
         multipliers: One for each group and constraint: positive pushes a sum up to its lower bound, negative down to
             its upper one, 0 where nothing pushes; in 1 / (unit of the bound). ``-inf`` and ``inf``: the bound
             is at (or beyond) an end of what can be reached, and voxels are all or nothing.
-        sizes: The constraints' sums, seeds included, in the unit of the bounds.
+        sizes: The constraints' sums, seeds included, in the unit of the bounds; of ``probs`` before these are rounded
+            to their dtype.
         residual: The largest over the constraints of |violation| / max(1, |bound|) and, where a multiplier is not 0,
             of the distance to the bound that it belongs to, in the same measure.
         feasible: False where a bound cannot be kept, by itself or, as was proved, together with others. Then the

@@ -68,9 +68,9 @@ class Dual:
     def of(cls, cells: Cells, borders: Borders) -> Dual:
         """Over all voxels."""
         alike = cells.shared and cells.asked.weight.shape[1] == 1
-        if alike:
-            logits = _exponentials(cells.logits, cells.factor.dtype)
-        else:
+        logits = _exponentials(cells.logits, cells.factor.dtype) if alike else None
+        if logits is None:
+            alike = False
             counts = (cells.factor != 0).any(1, keepdim=True)
             logits = cells.logits.to(cells.factor.dtype).masked_fill(~borders.allowed & counts, -torch.inf)
         return cls(cells, logits, cells.factor, borders.allowed[:, :, 0], cells.membership(), alike)
@@ -343,12 +343,18 @@ def _reach(cells: Cells) -> Tensor:
     return start.scatter_reduce(0, cells.asked.groups.index[:, None].expand_as(largest), largest, "amax")
 
 
-def _exponentials(logits: Tensor, dtype: torch.dtype) -> Tensor:
-    """Of logits less the largest of each voxel; none so small that a product would leave what is finite."""
+def _exponentials(logits: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Of logits less the largest of each voxel; None where one is so small that a product would leave what is finite,
+    and in compiled code, which cannot look."""
+    if torch.compiler.is_compiling():
+        return None
     found = torch.empty_like(logits, dtype=dtype)
     for part in blocks(logits):
         of_part, some = found[:, :, part], logits[:, :, part]
-        of_part.copy_(some).sub_(some.amax(1, keepdim=True)).clamp_(min=-0.35 * _largest(found)).exp_()
+        of_part.copy_(some).sub_(some.amax(1, keepdim=True))
+        if bool((of_part < -0.35 * _largest(found)).any()):
+            return None
+        of_part.exp_()
     return found
 
 
