@@ -219,6 +219,6 @@ class Objective:
                 continue
             own = constraint.totals(probs, frame, memo)
             totals[name] = own.detach()
-            whole = elsewhere.joined(name, own.grouped(volumes))
+            whole = elsewhere.joined(name, own, volumes)
             terms[name] = constraint.price(whole, bounds[name], volumes.parts, t)
         return terms
