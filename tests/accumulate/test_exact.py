@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from boundseg.accumulate import accumulate
-from boundseg.constraints import Multipliers
+from boundseg.constraints import Bounds, Multipliers
 from boundseg.gated_crf import GatedCrf
 from boundseg.losses import Lagrangian, Loss, Objective
 from boundseg.networks import build
@@ -144,3 +145,25 @@ def test_multipliers_ascend_once_by_the_whole(coefficient: float | None) -> None
         require_same_figures(found.loss, whole)
     for name in names:
         torch.testing.assert_close(methods[1].multipliers.of(name), methods[0].multipliers.of(name))
+
+
+@pytest.mark.parametrize("size", [3, 99])
+def test_constraints_that_a_strength_does_not_name_have_all_of_theirs(size: int) -> None:
+    objective, batch, model = Objective(IGNORE, constraints()), step([5, 6]), network("group", dropout=0.0)
+    names = [constraint.name for constraint in objective.constraints]
+    every = dict.fromkeys(names, 1.0) | {"size": 0.3}
+    found = [accumulate(model, objective, cut(batch, size, names), strength=s).loss for s in ({"size": 0.3}, every)]
+    require_same_figures(*found)
+
+
+def test_one_row_of_bounds_may_be_that_of_all_slices() -> None:
+    """A common bound, for each chunk as for the whole."""
+    batch, model = step([5, 6]), network("group", dropout=0.0)
+    common = {"slice size": Bounds.at_most(torch.tensor([[15.0]]))}
+    objective = Objective(IGNORE, constraints([]))
+    whole = objective(model(batch.images), batch.labels, common, batch.frame, batch.volumes)
+    (theirs,) = torch.autograd.grad(whole.total, [model[0].weight])
+    made = [lambda make=make: replace(make(), bounds=common) for make in cut(batch, 4, [])]
+    found = accumulate(model, objective, made)
+    torch.testing.assert_close(model[0].weight.grad, theirs)
+    torch.testing.assert_close(found.loss.total, whole.total.detach())

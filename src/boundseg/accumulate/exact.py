@@ -17,6 +17,7 @@ from boundseg.accumulate.replay import Randomness, copied, put_back
 from boundseg.accumulate.streaming import Streaming
 from boundseg.constraints import Frame, Groups, Scope, Term
 from boundseg.losses import Asked, Elsewhere, Loss, Objective, Rows
+from boundseg.losses.objective import strengths_of
 
 
 @dataclass(frozen=True)
@@ -216,8 +217,8 @@ def _whole(
         terms = {name: term.rows(ours) for name, term in terms.items()}
     terms |= {name: term.rows(real) for name, term in gathered.terms.items()}
     constraints = [c for c in objective.constraints if c.name in terms]
-    strengths = {c.name: strength[c.name] if isinstance(strength, Mapping) else strength for c in constraints}
     others = {c.name: gathered.counts[c.name] - gathered.own[c.name] for c in of_slices}
+    strengths = strengths_of(constraints, strength)
     taught = objective.method(Asked(constraints, terms, strengths, rows, elsewhere=others, average=objective.average))
     # of slices, each process has a share of the mean; their mean over the processes is to be that of one process
     shared = {c.name for c in of_slices}

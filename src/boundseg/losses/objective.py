@@ -120,7 +120,7 @@ class Objective:
         totals: dict[str, Totals] = {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.method.descends_terms):
             terms = self._terms(asked, probs, bounds, frame, volumes, t, elsewhere, totals)
-        strengths = {c.name: strength.get(c.name, 1.0) if isinstance(strength, Mapping) else strength for c in asked}
+        strengths = strengths_of(asked, strength)
         predicted = Predicted(logits, log_probs, labels, self.ignore, frame, volumes, self.average)
         taught = self.method(Asked(asked, terms, strengths, rows, predicted, rest, self.average))
         # a volume's cost may be float64, as its sums are
@@ -222,3 +222,8 @@ class Objective:
             whole = elsewhere.joined(name, own, volumes)
             terms[name] = constraint.price(whole, bounds[name], volumes.parts, t)
         return terms
+
+
+def strengths_of(constraints: Sequence[Constraint], strength: float | Mapping[str, float]) -> dict[str, float]:
+    """The factor on each constraint: the same on all, or by names, 1 of those that are not named."""
+    return {c.name: strength.get(c.name, 1.0) if isinstance(strength, Mapping) else strength for c in constraints}
