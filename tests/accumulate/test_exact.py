@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -167,3 +168,35 @@ def test_one_row_of_bounds_may_be_that_of_all_slices() -> None:
     found = accumulate(model, objective, made)
     torch.testing.assert_close(model[0].weight.grad, theirs)
     torch.testing.assert_close(found.loss.total, whole.total.detach())
+
+
+@pytest.mark.parametrize(("below", "above"), [([0], [0]), ([2], [2]), ([1], [0, 2]), ([0, 2], [])])
+def test_what_one_chunk_knows_of_a_volume_holds_for_all(below: list[int], above: list[int]) -> None:
+    """Whichever chunks say it; the others' slices are part of the volume all the same."""
+    objective, batch, model = Objective(IGNORE, constraints(["size"], of_slices=False)), step([6]), network()
+    wanted = Bounds(torch.tensor([[3.0, 0.4]]), torch.tensor([[4.0, 0.5]]))  # too small, and too large
+    batch = replace(batch, bounds={"size": wanted})
+    whole = cut(batch, 2, ["size"])
+
+    def told(index: int, lower: bool, upper: bool) -> Images:
+        chunk = whole[index]()
+        size = chunk.bounds["size"]
+        of_side = [
+            side if known else unknown
+            for side, unknown, known in (
+                (size.lower, torch.full((1, 2), -torch.inf), lower),
+                (size.upper, torch.full((1, 2), torch.inf), upper),
+            )
+        ]
+        return replace(chunk, bounds={"size": Bounds(*of_side)})
+
+    losses, gradients = [], []
+    for knows in ([(bool(below), bool(above))] * 3, [(i in below, i in above) for i in range(3)]):
+        model.zero_grad()
+        torch.manual_seed(0)
+        found = accumulate(model, objective, [partial(told, i, *knows[i]) for i in range(3)])
+        losses.append(found.loss)
+        gradients.append(gradient(model))
+    assert losses[0].terms["size"].cost.sum() > 0
+    require_same_figures(losses[1], losses[0])
+    assert difference(gradients[1], gradients[0]) < EQUAL
