@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from boundseg.accumulate import accumulate
-from boundseg.constraints import Multipliers
+from boundseg.constraints import Bounds, Multipliers
 from boundseg.gated_crf import GatedCrf
 from boundseg.losses import Lagrangian, Loss, Objective
 from boundseg.networks import build
@@ -144,3 +146,57 @@ def test_multipliers_ascend_once_by_the_whole(coefficient: float | None) -> None
         require_same_figures(found.loss, whole)
     for name in names:
         torch.testing.assert_close(methods[1].multipliers.of(name), methods[0].multipliers.of(name))
+
+
+@pytest.mark.parametrize("size", [3, 99])
+def test_constraints_that_a_strength_does_not_name_have_all_of_theirs(size: int) -> None:
+    objective, batch, model = Objective(IGNORE, constraints()), step([5, 6]), network("group", dropout=0.0)
+    names = [constraint.name for constraint in objective.constraints]
+    every = dict.fromkeys(names, 1.0) | {"size": 0.3}
+    found = [accumulate(model, objective, cut(batch, size, names), strength=s).loss for s in ({"size": 0.3}, every)]
+    require_same_figures(*found)
+
+
+def test_one_row_of_bounds_may_be_that_of_all_slices() -> None:
+    """A common bound, for each chunk as for the whole."""
+    batch, model = step([5, 6]), network("group", dropout=0.0)
+    common = {"slice size": Bounds.at_most(torch.tensor([[15.0]]))}
+    objective = Objective(IGNORE, constraints([]))
+    whole = objective(model(batch.images), batch.labels, common, batch.frame, batch.volumes)
+    (theirs,) = torch.autograd.grad(whole.total, [model[0].weight])
+    made = [lambda make=make: replace(make(), bounds=common) for make in cut(batch, 4, [])]
+    found = accumulate(model, objective, made)
+    torch.testing.assert_close(model[0].weight.grad, theirs)
+    torch.testing.assert_close(found.loss.total, whole.total.detach())
+
+
+@pytest.mark.parametrize(("below", "above"), [([0], [0]), ([2], [2]), ([1], [0, 2]), ([0, 2], [])])
+def test_what_one_chunk_knows_of_a_volume_holds_for_all(below: list[int], above: list[int]) -> None:
+    """Whichever chunks say it; the others' slices are part of the volume all the same."""
+    objective, batch, model = Objective(IGNORE, constraints(["size"], of_slices=False)), step([6]), network()
+    wanted = Bounds(torch.tensor([[3.0, 0.4]]), torch.tensor([[4.0, 0.5]]))  # too small, and too large
+    batch = replace(batch, bounds={"size": wanted})
+    whole = cut(batch, 2, ["size"])
+
+    def told(index: int, lower: bool, upper: bool) -> Images:
+        chunk = whole[index]()
+        size = chunk.bounds["size"]
+        of_side = [
+            side if known else unknown
+            for side, unknown, known in (
+                (size.lower, torch.full((1, 2), -torch.inf), lower),
+                (size.upper, torch.full((1, 2), torch.inf), upper),
+            )
+        ]
+        return replace(chunk, bounds={"size": Bounds(*of_side)})
+
+    losses, gradients = [], []
+    for knows in ([(bool(below), bool(above))] * 3, [(i in below, i in above) for i in range(3)]):
+        model.zero_grad()
+        torch.manual_seed(0)
+        found = accumulate(model, objective, [partial(told, i, *knows[i]) for i in range(3)])
+        losses.append(found.loss)
+        gradients.append(gradient(model))
+    assert losses[0].terms["size"].cost.sum() > 0
+    require_same_figures(losses[1], losses[0])
+    assert difference(gradients[1], gradients[0]) < EQUAL

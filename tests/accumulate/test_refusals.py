@@ -9,6 +9,7 @@ import torch
 
 from boundseg.accumulate import Ranks, accumulate
 from boundseg.constraints import BoundaryLength, Bounds, Constraint, Size
+from boundseg.errors import BoundsError
 from boundseg.losses import Elsewhere, Objective, Proposals
 
 from .cases import IGNORE, constraints, cut, network, step
@@ -53,6 +54,21 @@ def test_chunks_that_are_asked_different_things() -> None:
     chunks = [first, lambda: replace(second(), bounds={})]
     with pytest.raises(ValueError, match="bounds for different constraints: give all of them in each chunk, unknown"):
         accumulate(network(), objective, chunks)
+
+
+def test_chunks_that_know_different_bounds_of_a_volume() -> None:
+    first, second = cut(step([4], first=7), 2, ["size"])
+    objective = Objective(IGNORE, constraints(["size"], of_slices=False))
+    other = Bounds(torch.tensor([[0.2, 0.2]]), torch.tensor([[0.5, 0.7]]))
+    chunks = [first, lambda: replace(second(), bounds={"size": other})]
+    told = r"size: .* different upper bounds of volume 7: one says 0.5, and the mean of all is 0.6"
+    with pytest.raises(BoundsError, match=told):
+        accumulate(network(), objective, chunks)
+    # and where the other one is another process's
+    table: list[torch.Tensor] = []
+    accumulate(network(), objective, chunks[1:], ranks=Ranks(lambda own: (table.append(own.clone()), own)[1], 2, 8))
+    with pytest.raises(BoundsError, match=told):
+        accumulate(network(), objective, chunks[:1], ranks=Ranks(lambda own: own + table[0], 2, 8))
 
 
 def test_boundaries_across_patches_need_a_halo() -> None:

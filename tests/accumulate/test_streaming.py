@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from boundseg.accumulate import Streaming, accumulate
+from boundseg.accumulate import Streaming, accumulate, nothing_of
 from boundseg.constraints import Bounds
 from boundseg.losses import Loss, Objective
 from tests.plain import run_plain
 
-from .cases import IGNORE, WANTED, Images, constraints, cut, difference, gradient, network, step
+from .cases import IGNORE, WANTED, Images, constraints, cut, difference, gradient, network, some, step
 
 NAMES = list(WANTED)
 
@@ -27,6 +28,10 @@ def unlabelled(parts: Sequence[int]) -> Images:
     """Bounds of volumes alone, so that only what is remembered makes a difference."""
     batch = step(parts)
     return replace(batch, labels=torch.full_like(batch.labels, IGNORE))
+
+
+def of_volumes() -> Images:
+    return some(unlabelled([6]), torch.arange(6), NAMES)
 
 
 def visit(model: nn.Module, streaming: Streaming, chunk: Images) -> Loss:
@@ -84,6 +89,59 @@ def test_the_bias_falls_with_the_learning_rate() -> None:
 
     large, small = bias(1e-2), bias(1e-3)
     assert 1e-4 < small < 0.2 * large
+
+
+def test_an_image_that_is_drawn_twice_counts_once() -> None:
+    """Of all 36 ways to draw two of six images one after the other, the mean gradient is the exact one."""
+    model, streaming, batch = network("group", dropout=0.0), Streaming(6, 1), unlabelled([6])
+    drawn = [partial(some, batch, torch.tensor([i, j]), NAMES) for i in range(6) for j in range(6)]
+    for make in drawn[:5]:
+        assert not visit(model, streaming, make()).terms["centre"].bounds.known.any(), "five of six are seen at most"
+    epoch(model, streaming, drawn[5:6])
+    assert difference(epoch(model, streaming, drawn), exact(model, cut(batch, 2, NAMES))) < 1e-5
+
+
+def test_copies_leave_the_sums_of_a_volume_right() -> None:
+    """As the network changes, and the copies of an image differ by their augmentation: the first one counts."""
+    model, streaming, batch = network("group", dropout=0.0), Streaming(6, 1), of_volumes()
+    visit(model, streaming, batch)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1
+    twice = some(batch, torch.tensor([1, 4, 1, 1]), NAMES)
+    other = replace(twice, images=twice.images * torch.tensor([1.0, 1.0, 2.0, 3.0]).reshape(-1, 1, 1, 1))
+    found = visit(model, streaming, other).terms["size"].value
+    with torch.no_grad():
+        now = objective()(model(batch.images), batch.labels, batch.bounds, batch.frame, batch.volumes).terms["size"]
+    others = torch.tensor([0, 2, 3, 5])
+    visit(model, streaming, some(batch, others, NAMES))
+    after = visit(model, streaming, some(batch, others, NAMES)).terms["size"].value
+    torch.testing.assert_close(after, now.value, check_dtype=False)
+    assert not torch.allclose(found, after), "the others were out of date"
+
+
+def test_sums_that_are_no_numbers_are_not_remembered() -> None:
+    model, streaming, batch = network("group", dropout=0.0), Streaming(6, 1), of_volumes()
+    first, wrong = (some(batch, torch.tensor(index), NAMES) for index in ([0, 1, 2, 3], [4, 5]))
+    poisoned = replace(wrong, images=wrong.images * torch.tensor([torch.nan, 1.0]).reshape(-1, 1, 1, 1))
+    for chunk in (first, poisoned, wrong, poisoned):
+        loss = visit(model, streaming, chunk)
+        assert loss.total.isfinite() == (chunk is not poisoned)
+    # of image 4 nothing was known at first, and then what the third batch had seen
+    with torch.no_grad():
+        whole = objective()(model(batch.images), batch.labels, batch.bounds, batch.frame, batch.volumes)
+    for name, term in visit(model, streaming, first).terms.items():
+        torch.testing.assert_close(term.value, whole.terms[name].value, check_dtype=False, rtol=1e-4, atol=1e-4)
+        assert term.bounds.known.all()
+
+
+def test_a_chunk_of_nothing_leaves_the_memory_as_it_is() -> None:
+    model, streaming, batch = network("group", dropout=0.0), Streaming(6, 1), of_volumes()
+    visit(model, streaming, batch)
+    before = {name: tensor.clone() for name, tensor in streaming.state_dict().items()}
+    visit(model, streaming, nothing_of(some(batch, torch.arange(2), NAMES)))
+    for name, tensor in streaming.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 def test_what_was_not_seen_is_not_asked_for() -> None:

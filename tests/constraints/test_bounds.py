@@ -67,6 +67,17 @@ def test_of_a_part_only_upper_bounds_of_what_grows_remain() -> None:
     assert bounds.seen_in_part(whole, grows=False).upper.tolist() == [[20, INF]]
 
 
+@pytest.mark.parametrize("grows", [True, False])
+@pytest.mark.parametrize("shape", [(), (1, 1), (1, 2), (3, 1)])
+def test_bounds_that_groups_share_become_those_of_each(shape: tuple[int, ...], grows: bool) -> None:
+    whole = torch.tensor([[True, False], [True, True], [False, False]])
+    bounds = Bounds(torch.full(shape, 10.0), torch.full(shape, 20.0))
+    seen = bounds.seen_in_part(whole, grows=grows)
+    full = Bounds(torch.full((3, 2), 10.0), torch.full((3, 2), 20.0)).seen_in_part(whole, grows=grows)
+    assert torch.equal(seen.lower, full.lower)
+    assert torch.equal(seen.upper, full.upper)
+
+
 @pytest.mark.parametrize(
     ("lower", "upper", "text"),
     [

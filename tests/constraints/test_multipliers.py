@@ -94,6 +94,15 @@ def test_a_multiplier_falls_again_once_its_bound_is_kept() -> None:
         assert multipliers.of("v")[1].item() == expected
 
 
+@pytest.mark.parametrize("wrong", [torch.nan, INF, -INF])
+def test_a_value_that_is_no_number_raises_nothing(wrong: float) -> None:
+    multipliers, rows = Multipliers({"v": (3, 1)}), torch.arange(3)
+    bounds = Bounds.around(torch.full((3, 1), 30.0))
+    multipliers.ascend("v", torch.tensor([[10.0], [20.0], [40.0]]), bounds, rows, 1.0)
+    multipliers.ascend("v", torch.tensor([[10.0], [wrong], [40.0]]), bounds, rows, 1.0)
+    assert multipliers.of("v").squeeze(2).tolist() == [[40, 10, 0], [0, 0, 20]]
+
+
 def test_multipliers_are_found_again_by_the_names_of_their_constraints() -> None:
     saved = Multipliers({"size 0.5": (2, 1), "b": (2, 1)})
     saved.of("size 0.5").fill_(8)

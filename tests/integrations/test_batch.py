@@ -114,7 +114,6 @@ def slices_of(numbers: list[int], inside: list[bool], slices: int) -> dict[str, 
         ([0, 1, 2, 3], [True] * 4, True),
         ([3, 1, 0, 2], [True] * 4, True),
         ([0, 1, 2], [True] * 3, False),
-        ([0, 1, 2, 2], [True] * 4, False),  # drawn twice
         ([0, 1, 2, 4], [True] * 3 + [False], False),  # padding
         ([-1, 0, 1, 2, 3, 4], [False] + [True] * 4 + [False], True),
     ],
@@ -132,6 +131,16 @@ def test_of_a_volume_that_lacks_slices_only_upper_bounds_hold(
     bounds = found.terms["volume"].bounds
     assert bounds.lower.tolist() == [[90, 90]] if whole else [[-INF, -INF]]
     assert bounds.upper.tolist() == [[100, 100]]
+
+
+def test_slices_that_are_drawn_twice_are_refused() -> None:
+    frames = [slices_of([0, 1], [True] * 2, 4), slices_of([1, 3, 1, 4, 4], [True] * 3 + [False] * 2, 4)]
+    frame = {name: torch.cat([one[name] for one in frames]) for name in frames[0]}
+    content = {"label": torch.full((7, 8, 9), 255), "volume": ["a", "a", *["b"] * 5], "frame": frame}
+    with pytest.raises(InputError, match="the batch holds slice 1 of the volume 'b' twice, which would be added twice"):
+        batch.Known.of(content, torch.randn(7, 3, 8, 9))
+    with pytest.raises(InputError, match="slice 1 of the volume 'b' twice"):
+        batch.require_once(content)
 
 
 def test_volumes_of_a_batch_have_their_own_numbers_of_slices() -> None:

@@ -9,10 +9,11 @@ import lightning
 import pytest
 import torch
 from torch import distributed
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from boundseg.constraints import Constraint, Multipliers, Size
 from boundseg.errors import InputError
+from boundseg.gated_crf import GatedCrf
 from boundseg.integrations import batch
 from boundseg.integrations.lightning import BoundedModule, LogConstraints
 from boundseg.losses import Lagrangian, Objective
@@ -191,3 +192,25 @@ def test_multipliers_wait_for_the_optimiser_where_gradients_are_accumulated() ->
     taught(callbacks=[watch], accumulate_grad_batches=4)
     # of every other image nothing is known; the last two batches make a step by themselves
     assert watch.seen[:6] == [0, 0, 0, 2, 2, 3]
+
+
+def weights_of(known: list[dict[str, Any]], devices: int, **options: Any) -> torch.Tensor:
+    """After an epoch in steps of two images."""
+    lightning.seed_everything(0, verbose=False)
+    network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    objective = Objective(constraints=[AREA], gated_crf=GatedCrf(0.1, radius=1))
+    module = BoundedModule(network, objective, partial(torch.optim.SGD, lr=0.01))
+    trainer = quiet(max_epochs=1, devices=devices, **options)
+    trainer.fit(module, DataLoader(known, batch_size=2 // devices), DataLoader(images()[:2], batch_size=1))
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+def test_two_processes_train_as_one_on_the_batches_of_both() -> None:
+    """Of the two images of each step one has bounds; of one step, one alone has a label."""
+    known = images()
+    known[0]["label"].fill_(255)
+    # as Lightning deals them out, shuffled
+    hands = [DistributedSampler(range(6), 2, number, shuffle=True, seed=0) for number in (0, 1)]  # type: ignore[arg-type]
+    in_steps = [known[i] for pair in zip(*hands, strict=True) for i in pair]
+    alone = weights_of(in_steps, devices=1)
+    torch.testing.assert_close(weights_of(known, devices=2, strategy="ddp_spawn"), alone, rtol=1e-4, atol=1e-6)

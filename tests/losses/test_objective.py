@@ -6,7 +6,7 @@ from torch import Tensor
 
 from boundseg.constraints import Bounds, Constraint, Groups, Size, quadratic
 from boundseg.gated_crf import GatedCrf
-from boundseg.losses import Objective, full_cross_entropy, partial_cross_entropy
+from boundseg.losses import Loss, Objective, Proposals, full_cross_entropy, partial_cross_entropy
 from tests.plain import run_plain
 
 IGNORE = 255
@@ -193,3 +193,44 @@ def test_bounds_that_are_none_say_what_to_give() -> None:
                 assert message in str(error), error
         """
     )
+
+
+@pytest.mark.parametrize("average", ["image", "batch", "sum"])
+def test_processes_descend_in_the_mean_what_one_would_of_their_batches(average: str) -> None:
+    """Of three images one process has the first, which is unlabelled and has both bounds; of volumes, too."""
+    logits, labels = drawn(6, 3, 4, 5, 5)
+    labels[0] = IGNORE
+    asked = [
+        Constraint("size", Size(), ((1,), (2,)), weight=0.3),
+        Constraint("volume", Size(), ((3,),), "volume", weight=0.2),
+        Constraint("unknown", Size(), ((3,),)),
+    ]
+    objective = Objective(IGNORE, asked, average, GatedCrf(0.1, radius=1))  # type: ignore[arg-type]
+    upper = torch.tensor([[2.0, 3.0], [torch.inf, 1.0], [torch.inf, torch.inf]])
+    images = torch.rand(3, 1, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def found(rows: slice) -> tuple[Loss, Tensor]:
+        given = logits[rows].clone().requires_grad_()
+        bounds = {name: Bounds.at_most(up[rows]) for name, up in (("size", upper), ("volume", upper[:, :1]))}
+        volumes = Groups.each(len(given))
+        return objective(given, labels[rows], bounds, volumes=volumes, images=images[rows]), given
+
+    whole, given = found(slice(0, 3))
+    (expected,) = torch.autograd.grad(whole.total, given)
+    rows = [slice(0, 1), slice(1, 3)]
+    losses, inputs = zip(*map(found, rows), strict=True)
+    counts = [torch.stack([*objective.counts(labels[r], f.terms).values()]) for r, f in zip(rows, losses, strict=True)]
+    totals = [
+        objective.over_processes(f, labels[r], add=lambda own: counts[0] + counts[1], count=2)
+        for r, f in zip(rows, losses, strict=True)
+    ]
+    torch.testing.assert_close(torch.stack(totals).mean(), whole.total)
+    slopes = torch.autograd.grad(torch.stack(totals).mean(), inputs)
+    torch.testing.assert_close(torch.cat(slopes), expected)
+
+
+def test_proposals_of_several_processes_are_refused() -> None:
+    logits, labels = drawn(7, 2, 2, 4, 4)
+    objective = Objective(IGNORE, method=Proposals())
+    with pytest.raises(ValueError, match="Proposals are found for a whole batch at once, on one process"):
+        objective.over_processes(objective(logits, labels, {}), labels, add=lambda own: own, count=1)

@@ -18,8 +18,9 @@ from boundseg.losses import Rows
 class Chunk(Protocol):
     """Some images of a step and what is known about them; :class:`boundseg.data.batches.Batch` is one.
 
-    A volume may be spread over several chunks. Each of them gives the bounds of that volume, and in
-    ``rows["volume"]`` the number by which all chunks (and all processes) know it. An image is in one chunk as a whole.
+    A volume may be spread over several chunks. Each of them gives in ``rows["volume"]`` the number by which all chunks
+    (and all processes) know it, and the bounds of that volume, or unknown ones: a side that one chunk knows holds for
+    all, and those that know it must agree. An image is in one chunk as a whole, and once.
     """
 
     @property

@@ -15,8 +15,9 @@ from boundseg.accumulate.gathered import NOBODY, Gathered, Part, gather
 from boundseg.accumulate.ranks import Ranks
 from boundseg.accumulate.replay import Randomness, copied, put_back
 from boundseg.accumulate.streaming import Streaming
-from boundseg.constraints import Frame, Groups, Scope, Term
+from boundseg.constraints import Bounds, Frame, Groups, Scope, Term
 from boundseg.losses import Asked, Elsewhere, Loss, Objective, Rows
+from boundseg.losses.objective import strengths_of
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def accumulate(
     Raises:
         ValueError: No chunk, proposals of several, a memory for several, chunks that do not say which volumes they
             hold, or volumes in 3D parts without a halo where a descriptor looks at neighbours.
+        BoundsError: Chunks (of any process) know different bounds of a volume.
     """
     if not chunks:
         raise ValueError("a step without chunks: a process that has nothing brings nothing_of(…) a chunk")
@@ -91,7 +93,8 @@ def accumulate(
     descend = _Descent(objective, strength, t, backward, seen, world)
     if not divided:
         chunk = chunks[0]()
-        loss = descend(chunk, forward(chunk), None if memory is None else memory.elsewhere(chunk))
+        rest = None if memory is None else memory.elsewhere(chunk)
+        loss = descend(chunk, forward(chunk), chunk.bounds, rest)
         if memory is not None:
             memory.remember(chunk, loss)
         return Step(_constant(loss), chunk.rows or {}, len(chunk.images))
@@ -114,7 +117,8 @@ def accumulate(
         logits = forward(chunk)
         parts.append(_part(objective, chunk, logits.detach()))
         gathered = gather(objective.constraints, parts, t, ranks)
-        losses = {last: _constant(descend(chunk, logits, gathered.elsewhere(last, parts[last])))}
+        bounds, rest = gathered.of_chunk(last, chunk.bounds), gathered.elsewhere(last, parts[last])
+        losses = {last: _constant(descend(chunk, logits, bounds, rest))}
     del logits  # and with it the graph of the last chunk, before the next is made
     if last:
         ended, after = Randomness.now(device), copied(buffers)
@@ -123,7 +127,8 @@ def accumulate(
             draws[index].restore()
             with holding(more=index < last - 1):
                 chunk = make()
-                losses[index] = _constant(descend(chunk, forward(chunk), gathered.elsewhere(index, parts[index])))
+                bounds, rest = gathered.of_chunk(index, chunk.bounds), gathered.elsewhere(index, parts[index])
+                losses[index] = _constant(descend(chunk, forward(chunk), bounds, rest))
         put_back(buffers, after)
         ended.restore()
     return _whole(objective, [losses[index] for index in range(len(chunks))], parts, gathered, strength, world)
@@ -140,11 +145,11 @@ class _Descent:
     seen: Callable[[Tensor, Loss], object] | None
     world: int
 
-    def __call__(self, chunk: Chunk, logits: Tensor, elsewhere: Elsewhere | None) -> Loss:
+    def __call__(self, chunk: Chunk, logits: Tensor, bounds: Mapping[str, Bounds], elsewhere: Elsewhere | None) -> Loss:
         loss = self.objective(
             logits,
             chunk.labels,
-            chunk.bounds,
+            bounds,
             chunk.frame,
             chunk.volumes,
             self.strength,
@@ -216,8 +221,8 @@ def _whole(
         terms = {name: term.rows(ours) for name, term in terms.items()}
     terms |= {name: term.rows(real) for name, term in gathered.terms.items()}
     constraints = [c for c in objective.constraints if c.name in terms]
-    strengths = {c.name: strength[c.name] if isinstance(strength, Mapping) else strength for c in constraints}
     others = {c.name: gathered.counts[c.name] - gathered.own[c.name] for c in of_slices}
+    strengths = strengths_of(constraints, strength)
     taught = objective.method(Asked(constraints, terms, strengths, rows, elsewhere=others, average=objective.average))
     # of slices, each process has a share of the mean; their mean over the processes is to be that of one process
     shared = {c.name for c in of_slices}

@@ -12,6 +12,7 @@ from torch import Tensor
 from boundseg.accumulate.ranks import Ranks
 from boundseg.constraints import Bounds, Constraint, Groups, Term, Totals
 from boundseg.constraints.precision import best_precision
+from boundseg.errors import BoundsError
 from boundseg.losses import Elsewhere, Share
 
 NOBODY = -1  # the number of a volume that is none
@@ -45,6 +46,7 @@ class Gathered:
     Attributes:
         numbers: Of its volumes, on all processes.
         totals: For each constraint of volumes, a row per volume.
+        bounds: Likewise, what any chunk knows.
         terms: What these constraints found.
         counts: By what each mean divides, as in :attr:`~boundseg.losses.Elsewhere.counts`.
         own: Likewise, on this process.
@@ -53,10 +55,17 @@ class Gathered:
 
     numbers: Int[Tensor, " U"]
     totals: dict[str, Totals]
+    bounds: dict[str, Bounds]
     terms: dict[str, Term]
     counts: dict[str, Float[Tensor, ""]]
     own: dict[str, Float[Tensor, ""]]
     places: list[Tensor]
+
+    def of_chunk(self, index: int, own: Mapping[str, Bounds]) -> dict[str, Bounds]:
+        """The bounds of the chunk of that index, those of its volumes as all chunks together know them."""
+        place = self.places[index]
+        known = {n: Bounds._like(whole.lower[place], whole.upper[place]) for n, whole in self.bounds.items()}
+        return {**own, **known}
 
     def elsewhere(self, index: int, part: Part) -> Elsewhere:
         """What is not in the chunk of that index."""
@@ -76,10 +85,11 @@ def gather(
 ) -> Gathered:
     """Adds the chunks of all processes up, and prices the volumes.
 
-    Reads the numbers of the volumes from the device, once (twice on several processes).
+    Reads the numbers of the volumes from the device, and whether chunks agree about each.
 
     Raises:
         ValueError: Chunks of a step differ in the constraints they name, or a volume is not among ``ranks.volumes``.
+        BoundsError: They know different bounds of a volume.
     """
     first = parts[0].share
     volume = [c for c in constraints if c.name in first.totals]
@@ -100,16 +110,18 @@ def gather(
     totals, bounds, members = columns.read(table)
     row_of = {number: row for row, number in enumerate(numbers)}
     places = _places(parts, read, row_of, device) if volume else [part.rows[:0] for part in parts]
+    for constraint in volume:
+        _require_agreement(constraint.name, parts, places, bounds[constraint.name], numbers)
     terms = {c.name: c.price(totals[c.name], bounds[c.name], members, t) for c in volume}
     counts |= {name: term.bounds.known.sum() for name, term in terms.items()}
-    return Gathered(torch.tensor(numbers, device=device, dtype=torch.long), totals, terms, counts, own, places)
+    return Gathered(torch.tensor(numbers, device=device, dtype=torch.long), totals, bounds, terms, counts, own, places)
 
 
 class _Columns:
     """A table with a row for each volume of a step, and in its columns all that is known of it.
 
-    Columns: how many processes (1) hold the volume; then, as often as that: of how many images it consists, and for
-    each constraint its totals, which sides of its bounds are known, and these sides.
+    Columns: how many processes (1) hold the volume; of how many images it consists, as often as that; and for each
+    constraint its totals, how many chunks know each side of its bounds, and these sides, as often as that.
     """
 
     def __init__(self, constraints: Sequence[Constraint], parts: Sequence[Part], numbers: Sequence[int]) -> None:
@@ -142,7 +154,7 @@ class _Columns:
             for bound in (lower, upper):
                 known = bound.isfinite()
                 pair = (known.to(self._dtype), bound.where(known, 0))
-                columns += [side.new_zeros(count, side.shape[1]).index_put((place,), side) for side in pair]
+                columns += [side.new_zeros(count, side.shape[1]).index_add(0, place, side) for side in pair]
         return torch.cat(columns, 1)
 
     def read(self, table: Float[Tensor, "U width"]) -> tuple[dict[str, Totals], dict[str, Bounds], Tensor]:
@@ -155,9 +167,10 @@ class _Columns:
             width, values = like.packed().shape[1], torch.Size(shape).numel()
             own, *sides, rest = torch.split(rest, [width, *[values] * 4, rest.shape[1] - width - 4 * values], dim=1)
             totals[constraint.name] = like.unpacked(own)
-            known_below, below, known_above, above = (side / held for side in sides)
-            lower = below.where(known_below > 0, -torch.inf).reshape(-1, *shape)
-            upper = above.where(known_above > 0, torch.inf).reshape(-1, *shape)
+            know_below, below, know_above, above = sides
+            # the mean of equal numbers; those who know nothing of a side have no part in it
+            lower = (below / know_below).where(know_below > 0, -torch.inf).reshape(-1, *shape)
+            upper = (above / know_above).where(know_above > 0, torch.inf).reshape(-1, *shape)
             bounds[constraint.name] = Bounds(lower, upper)
         return totals, bounds, (members / held[:, 0]).round().long()
 
@@ -199,3 +212,24 @@ def _places(
 ) -> list[Tensor]:
     places = torch.tensor([row_of[number] for number in read], device=device)
     return list(torch.split(places, [len(part.rows) for part in parts]))
+
+
+def _require_agreement(
+    name: str, parts: Sequence[Part], places: Sequence[Tensor], agreed: Bounds, numbers: Sequence[int]
+) -> None:
+    """Refuses a volume of which chunks know different bounds: then some differ from the mean of all that know it."""
+    for side in ("lower", "upper"):
+        of_all = torch.cat([getattr(agreed, side)[place] for place in places])
+        rows = zip(parts, places, strict=True)
+        own = torch.cat(
+            [getattr(p.bounds[name], side).to(of_all.dtype).expand(len(at), *of_all.shape[1:]) for p, at in rows]
+        )
+        differ = own.isfinite() & ~torch.isclose(own, of_all, rtol=1e-6, atol=0)
+        if differ.any():
+            index = differ.nonzero()[0].tolist()
+            row = int(torch.cat([*places])[index[0]])
+            raise BoundsError(
+                f"{name}: the chunks of a step know different {side} bounds of volume {numbers[row]}: one says "
+                f"{float(own[tuple(index)]):g}, and the mean of all is {float(of_all[tuple(index)]):g}.",
+                remedy="Give each chunk the same bounds of a volume, or -inf and inf where it knows none.",
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from boundseg.accumulate.chunk import Chunk
@@ -29,6 +29,10 @@ class Streaming:
 
     Until all of a volume's images were seen once, it is a volume seen in part: upper bounds of what grows are asked
     (absence among them), and the rest waits.
+
+    A volume holds an image once, however often a batch does (sampling with replacement): the first of its copies counts
+    and is remembered, the others have no part in what is asked of the volume, and b counts none twice. An image whose
+    sums are not finite is not remembered: what was known of it stays.
 
     Around the loss of each batch::
 
@@ -61,26 +65,32 @@ class Streaming:
         """
         rows, volumes = _numbers(batch)
         totals: dict[str, Totals] = {}
+        once = _once(rows["slice"])
         for name, like in self._like.items():
-            rest = self._whole[name][rows["volume"]] - volumes.add(self._last[name][rows["slice"]])
-            totals[name] = like.unpacked(rest)
-        own = volumes.add(torch.ones(len(volumes.index), device=volumes.index.device))
-        return Elsewhere(totals, gain=volumes.parts / own)
+            own = self._last[name][rows["slice"]].where(once.unsqueeze(1), 0)
+            totals[name] = like.unpacked(self._whole[name][rows["volume"]] - volumes.add(own))
+        count = volumes.add(once.to(torch.float32))
+        return Elsewhere(totals, gain=volumes.parts / count.clamp(min=1), once=once)
 
     @torch.no_grad()
     def remember(self, batch: Chunk, loss: Loss) -> None:
         """Keeps what the batch's images add to the constraints of volumes."""
         rows, volumes = _numbers(batch)
-        place = rows["volume"][volumes.index]
+        # what is of nothing (a chunk that was emptied) has a negative number, and changes nothing
+        image, place = rows["slice"].clamp(min=0), rows["volume"][volumes.index].clamp(min=0)
+        new = _once(rows["slice"]) & (rows["slice"] >= 0)
+        for totals in loss.totals.values():
+            new = new & totals.packed().isfinite().all(1)
         for name, totals in loss.totals.items():
             packed = totals.packed()
             if name not in self._last:
                 self._begin(name, totals, packed)
-            self._whole[name].index_add_(0, place, packed - self._last[name][rows["slice"]])
-            self._last[name][rows["slice"]] = packed
+            change = (packed - self._last[name][image]).where(new.unsqueeze(1), 0)
+            self._whole[name].index_add_(0, place, change)
+            self._last[name].index_add_(0, image, change)
         if self._fresh is not None and self._volume_of is not None:
-            self._fresh[rows["slice"]] = 1
-            self._volume_of[rows["slice"]] = place
+            self._fresh.index_add_(0, image, new.to(self._fresh.dtype)).clamp_(max=1)
+            self._volume_of.index_add_(0, image, (place - self._volume_of[image]).where(new, 0))
 
     @torch.no_grad()
     def merge(self, add: Callable[[Tensor], Tensor]) -> None:
@@ -153,6 +163,11 @@ class Streaming:
         if self._fresh is None:
             self._fresh = packed.new_zeros(self._images, dtype=best_precision(packed.device))
             self._volume_of = torch.zeros(self._images, dtype=torch.long, device=packed.device)
+
+
+def _once(numbers: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    """Where a number stands for the first time."""
+    return ~(numbers == numbers.unsqueeze(1)).tril(-1).any(1)
 
 
 def _numbers(batch: Chunk) -> tuple[Rows, Groups]:

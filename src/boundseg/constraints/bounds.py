@@ -178,8 +178,9 @@ class Bounds:
             whole: Where all of the group is seen; there the bounds stay as they are.
             grows: The descriptor's :attr:`~boundseg.constraints.Descriptor.grows`.
         """
-        upper = self.upper if grows else self.upper.where(whole, torch.inf)
-        return self._like(self.lower.where(whole, -torch.inf), upper)
+        lower = self.lower.where(whole, -torch.inf)
+        # a row that all groups share becomes one of each, on both sides
+        return self._like(lower, self.upper.expand_as(lower) if grows else self.upper.where(whole, torch.inf))
 
     def only(self, where: Bool[Tensor, "*#n"]) -> Bounds:
         """The same bounds there, and unknown elsewhere."""

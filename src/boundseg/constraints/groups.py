@@ -14,6 +14,9 @@ from torch import Tensor
 class Groups:
     """Which images of a batch are parts of one thing that a bound speaks of.
 
+    Each image is in the batch once: a slice that was drawn twice would be added twice, and its volume be too large.
+    (:class:`boundseg.accumulate.Streaming`, which knows the numbers of images, counts it once.)
+
     Attributes:
         index: The group of each image, ``0 <= index < G``.
         parts: How many images make up each group when all of them are there.

@@ -93,6 +93,9 @@ class Multipliers(nn.Module):
     ) -> None:
         """The dual step, for the cases of a batch; what is not in it, or not known, stays as it is.
 
+        So does what a value that is no number would raise: one prediction that has overflowed, whose step a gradient
+        scaler skips, would otherwise stay in its multiplier for ever.
+
         Args:
             rate: η, by which violations are added to the multipliers.
             name: As in :meth:`cost`, as are the others. Each row may stand in a batch once.
@@ -100,8 +103,8 @@ class Multipliers(nn.Module):
         _require_rows(name, rows, value)
         multipliers = self.of(name)
         for side, (violation, known) in zip(multipliers, _violations(value, bounds, scale), strict=True):
-            raised = (side[rows] + rate * violation).relu()
-            side[rows] = raised.to(side.dtype).where(known, side[rows])
+            raised = (side[rows] + rate * violation).to(side.dtype)
+            side[rows] = raised.relu().where(known & raised.isfinite(), side[rows])
         self.get_buffer(self._raised(name))[rows] = True
 
     @torch.no_grad()

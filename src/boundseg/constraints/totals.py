@@ -53,6 +53,10 @@ class Totals:
         """Some of the rows, in that order."""
         return self._with(lambda column: column[index])
 
+    def only(self, where: Bool[Tensor, " G"]) -> Totals:
+        """The same rows there, and nothing elsewhere."""
+        return self._with(lambda column: column.where(where.reshape(-1, *([1] * (column.ndim - 1))), 0))
+
     def grouped(self, groups: Groups) -> Totals:
         """Totals of images as those of their groups."""
         return self._with(groups.add)

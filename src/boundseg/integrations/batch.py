@@ -9,9 +9,10 @@ key         content
             collate pairs of numbers, also where the batch has two images: stack pairs of single images yourself
 ``frame``   where predicted voxels lie in their cases: what :class:`boundseg.integrations.monai.AddFramed` writes
 ``volume``  for each image the name of its volume, where constraints speak of volumes that are predicted by slices;
-            bounds then have a row for each volume. The batch holds all slices of each, once; where the frame counts
-            the case's slices, as that of :class:`boundseg.integrations.monai.AddFramed` does, some may be missing,
-            and then only upper bounds on what grows hold
+            bounds then have a row for each volume. The batch holds all slices of each, once: twice, they would be
+            added twice; where the frame counts the case's slices, as that of
+            :class:`boundseg.integrations.monai.AddFramed` does, some may be missing, and then only upper bounds on
+            what grows hold
 ``rows``    for multipliers (:class:`~boundseg.losses.Lagrangian`): ``slice`` and ``volume`` say of each image, and of
             each volume, which of all that are trained it is
 ``image``   what the network saw; read where there is a gated CRF
@@ -78,8 +79,7 @@ class Known:
         labels = _labels(content["label"], logits)
         frame = content.get("frame")
         names = content.get("volume")
-        if isinstance(names, Tensor):
-            names = names.tolist()
+        names = None if names is None else _names(names)
         if names is not None and len(names) != len(logits):
             raise InputError(f"the batch names the volume of {len(names)} images, and has {len(logits)}.")
         return cls(
@@ -87,7 +87,7 @@ class Known:
             {name: _bounds(name, pair, logits) for name, pair in _by_name(content.get("bounds")).items()},
             # of one channel, the objective makes two
             None if frame is None else frame_of(frame, max(2, logits.shape[1]), complete).to(logits.device),
-            None if names is None else _volumes(list(names), frame).to(logits.device),
+            None if names is None else _volumes(names, frame).to(logits.device),
             {scope: torch.as_tensor(rows).to(logits.device) for scope, rows in (content.get("rows") or {}).items()},
         )
 
@@ -219,6 +219,22 @@ def _labels(content: Any, logits: Any) -> Tensor:
     return labels.as_subclass(Tensor).to(logits.device).long()
 
 
+def require_once(content: Mapping[str, Any]) -> None:
+    """Refuses a volume of which the batch holds a slice twice, where frames number slices.
+
+    Only where they lie on the CPU, as :func:`require_classes`.
+
+    Raises:
+        InputError: It names the slice.
+    """
+    if content.get("volume") is not None:
+        _volumes(_names(content["volume"]), content.get("frame"))
+
+
+def _names(volumes: Any) -> list[Any]:
+    return volumes.tolist() if isinstance(volumes, Tensor) else list(volumes)
+
+
 def _volumes(names: Sequence[Any], frame: Any) -> Groups:
     """Which images are slices of one volume, and how many slices that has: those of the batch, unless frames count."""
     groups = Groups.by_name(names, dict(Counter(names)))
@@ -229,7 +245,14 @@ def _volumes(names: Sequence[Any], frame: Any) -> Groups:
     # slices that lie outside of the case, and those that were drawn before, do not stand for missing ones
     outside = weight.flatten(1).amax(1) == 0
     same = (groups.index == groups.index.unsqueeze(1)) & (number == number.unsqueeze(1))
-    spare = groups.add((outside | same.tril(-1).any(1)).float()).long()
+    again = same.tril(-1).any(1)
+    if again.device.type == "cpu" and (again & ~outside).any():  # elsewhere, looking would wait for the device
+        row = int((again & ~outside).nonzero()[0, 0])
+        raise InputError(
+            f"the batch holds slice {int(number[row])} of the volume {names[row]!r} twice, which would be added twice.",
+            remedy="Draw the slices of a volume without replacement.",
+        )
+    spare = groups.add((outside | again).float()).long()
     return Groups(groups.index, groups.mean(slices.float()).round().long() + spare)
 
 

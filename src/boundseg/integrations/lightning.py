@@ -23,6 +23,10 @@ class BoundedModule(lightning.LightningModule):
     Training and validation log the objective, as ``loss`` and ``val_loss``; :class:`LogConstraints` logs what it was
     made of.
 
+    Of several processes, means are those over the batches of all: which of them an image is on makes no difference.
+    Proposals alone are each process's own. The step of the multipliers follows that of the optimiser, also where a
+    gradient scaler has skipped that one; values that are not finite raise none.
+
     Args:
         network: Images ``[B, C, *space]`` to logits ``[B, K, *space]``.
         objective: Labels and constraints.
@@ -62,16 +66,21 @@ class BoundedModule(lightning.LightningModule):
         found = batch.priced(self.objective, logits, known, images)
         if self.multipliers is not None:
             self._taught.append(({name: term.detach() for name, term in found.terms.items()}, known.rows))
+        count = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+        if count > 1 and self.objective.method.descends_terms:
+            total = self.objective.over_processes(found, known.labels, known.frame, add=_sum, count=count)
+            found = replace(found, total=total)
         return self._told(found, "loss", len(images))
 
     def on_before_batch_transfer(self, batchdata: Any, dataloader_idx: int) -> Any:
-        """Looks at the labels before they are on a GPU, where looking would wait for them.
+        """Looks at the batch before it is on a GPU, where looking would wait for it.
 
         Raises:
-            InputError: They lie between classes.
+            InputError: Labels lie between classes, or a volume holds a slice twice.
         """
         if isinstance(batchdata, Mapping):
             batch.require_classes(batchdata.get("label"))
+            batch.require_once(batchdata)
         return batchdata
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:

@@ -90,9 +90,10 @@ def prepare_batch(
     own ``prepare_batch``.
 
     Raises:
-        InputError: Labels lie between classes.
+        InputError: Labels lie between classes, or a volume holds a slice twice.
     """
     batch.require_classes(batchdata.get("label"))  # before they are moved: on a GPU it would wait for them
+    batch.require_once(batchdata)
     image = batchdata["image"].to(device=device, non_blocking=non_blocking)
     return image, {name: _moved(batchdata[name], device, non_blocking) for name in batch.KEYS if name in batchdata}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from boundseg.constraints import Totals
+from boundseg.constraints import Groups, Totals
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,17 @@ class Elsewhere:
             as well. What is not named is 0.
         gain: For each volume of the part, by what the gradient through its sums is multiplied: n where a part that
             takes a step of its own holds one n-th of a volume, so that the steps' mean is the whole volume's gradient.
+        once: Which of the part's images count in their volumes, where some may stand in it twice; left out, all do.
     """
 
     totals: Mapping[str, Totals]
     counts: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
     gain: Float[Tensor, " G"] | None = None
+    once: Bool[Tensor, " B"] | None = None
 
-    def joined(self, name: str, own: Totals) -> Totals:
-        """Totals of the part's volumes with those of the rest."""
+    def joined(self, name: str, images: Totals, volumes: Groups) -> Totals:
+        """Totals of the part's images as those of their volumes, with those of the rest."""
+        own = (images if self.once is None else images.only(self.once)).grouped(volumes)
         if self.gain is not None:
             own = own.pulling(self.gain)
         return own + self.totals[name] if name in self.totals else own

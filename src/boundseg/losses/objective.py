@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -121,7 +121,7 @@ class Objective:
         totals: dict[str, Totals] = {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.method.descends_terms):
             terms = self._terms(asked, probs, bounds, frame, volumes, t, elsewhere, totals)
-        strengths = {c.name: strength.get(c.name, 1.0) if isinstance(strength, Mapping) else strength for c in asked}
+        strengths = strengths_of(asked, strength)
         predicted = Predicted(logits, log_probs, labels, self.ignore, frame, volumes, self.average)
         taught = self.method(Asked(asked, terms, strengths, rows, predicted, rest, self.average))
         # a volume's cost may be float64, as its sums are
@@ -164,21 +164,67 @@ class Objective:
         asked = self.asked(bounds)
         logits = two_channels(logits)
         frame = frame or Frame.plain(len(logits), logits.ndim - 2, logits.device)
-        exact = best_precision(logits.device)
-        counts = {"cross_entropy": counted(labels.long() != self.ignore, self.average).to(exact)}
-        if self.gated_crf is not None:
-            counts["gated_crf"] = (frame.weight > 0).expand_as(labels).sum().to(exact)
         probs = logits.softmax(1) if asked else logits
         memo: Memo = {}
-        for constraint in self.constraints:
-            if constraint.scope == "slice":
-                known = torch.zeros((), dtype=exact, device=logits.device)
-                if constraint.name in bounds:
-                    term = constraint(probs, bounds[constraint.name], frame, None, memo=memo)
-                    known = term.bounds.known.sum().to(exact)
-                counts[constraint.name] = known
-        volumes = [constraint for constraint in asked if constraint.scope == "volume"]
-        return Share({c.name: c.totals(probs, frame, memo) for c in volumes}, counts)
+        of_slices = [constraint for constraint in asked if constraint.scope == "slice"]
+        terms = {c.name: c(probs, bounds[c.name], frame, None, memo=memo) for c in of_slices}
+        volumes = [constraint for constraint in self.constraints if constraint.scope == "volume"]
+        counts = self.counts(labels, terms, frame)
+        for constraint in volumes:
+            del counts[constraint.name]
+        return Share({c.name: c.totals(probs, frame, memo) for c in volumes if c.name in bounds}, counts)
+
+    @torch.no_grad()
+    def counts(
+        self, labels: Integer[Tensor, "B *space"], terms: Mapping[str, Term], frame: Frame | None = None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """By what the mean of each part of a loss divides: of all parts, in the same order whatever a batch knows."""
+        exact = best_precision(labels.device)
+        nothing = torch.zeros((), dtype=exact, device=labels.device)
+        found = {"cross_entropy": counted(labels.long() != self.ignore, self.average).to(exact)}
+        if self.gated_crf is not None:
+            inside = torch.ones_like(labels) if frame is None else (frame.weight > 0).expand_as(labels)
+            found["gated_crf"] = inside.sum().to(exact)
+        for name in (constraint.name for constraint in self.constraints):
+            found[name] = terms[name].bounds.known.sum().to(exact) if name in terms else nothing
+        return found
+
+    def over_processes(
+        self,
+        found: Loss,
+        labels: Integer[Tensor, "B *space"],
+        frame: Frame | None = None,
+        *,
+        add: Callable[[Tensor], Tensor],
+        count: int,
+    ) -> Float[Tensor, ""]:
+        """The total of a batch that is one of several processes': their mean is the total of all batches as one.
+
+        Data parallelism averages gradients over the processes. Were each to descend its own total, a mean over its own
+        labelled images and known bounds, an image would weigh the more, the less its process knows of its others. All
+        processes call it in each step; it adds up a few numbers.
+
+        Args:
+            found: Of this process's batch, which holds its volumes as a whole.
+            labels: As it was given to :meth:`__call__`, as is ``frame``.
+            add: Adds a tensor up over all processes and returns the sum.
+            count: How many processes there are.
+
+        Raises:
+            ValueError: Proposals, which are found for a whole batch.
+        """
+        if not self.method.descends_terms:
+            raise ValueError(f"{type(self.method).__name__} are found for a whole batch at once, on one process")
+        own = self.counts(labels, found.terms, frame)
+        of_all = dict(zip(own, add(torch.stack([*own.values()])).unbind(), strict=True))
+        parts: list[Tensor] = []
+        for name, part in found.parts.items():
+            if self.average == "sum" and name != "gated_crf":
+                parts.append(part * count)  # nothing was divided
+            else:
+                share = count * own[name].clamp(min=1) / of_all[name].clamp(min=1)
+                parts.append(part * share.to(part.dtype))
+        return torch.stack(parts).sum()
 
     def asked(self, bounds: Mapping[str, Bounds]) -> list[Constraint]:
         """The constraints of which something is known.
@@ -222,7 +268,7 @@ class Objective:
                 continue
             own = constraint.totals(probs, frame, memo)
             totals[name] = own.detach()
-            whole = elsewhere.joined(name, own.grouped(volumes))
+            whole = elsewhere.joined(name, own, volumes)
             terms[name] = constraint.price(whole, bounds[name], volumes.parts, t)
         return terms
 
@@ -239,3 +285,8 @@ def _require_bounds(bounds: object) -> None:
                 f"the bounds of {name!r} are a {type(known).__name__}.",
                 remedy="Give Bounds(lower, upper), tensors [G, R] each; write an unknown side as -inf or inf.",
             )
+
+
+def strengths_of(constraints: Sequence[Constraint], strength: float | Mapping[str, float]) -> dict[str, float]:
+    """The factor on each constraint: the same on all, or by names, 1 of those that are not named."""
+    return {c.name: strength.get(c.name, 1.0) if isinstance(strength, Mapping) else strength for c in constraints}
