@@ -14,8 +14,8 @@ from boundseg.data.check import check
 from boundseg.data.convert.images import convert_images, parse_classes
 from boundseg.data.dataset import Dataset
 from boundseg.data.drawings import convert_drawings, parse_meaning
-from boundseg.data.picture_io import count_channels, parse_spacing, read_picture
-from boundseg.errors import InputError
+from boundseg.data.picture_io import count_channels, parse_spacing, read_picture, read_pixel_mm, write_picture
+from boundseg.errors import InputError, VolumeError
 from boundseg.training.loop import train
 from boundseg.training.predict import predict
 from tests.cli.cases import Result, ok, refused
@@ -247,6 +247,38 @@ def test_tags_say_the_size_of_a_pixel(tmp_path: Path, options: dict[str, Any], s
     picture = read_picture(tmp_path / "a.tif")
     assert np.allclose(picture.spacing_mm, spacing_mm)
     assert bool(picture.told) == (spacing_mm != (1, 1))
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_pixel_of_1_mm_differs_from_one_of_which_nothing_is_known(tmp_path: Path, ending: str) -> None:
+    for name, spacing_mm in (("told", (1.0, 1.0)), ("untold", None)):
+        write_picture(tmp_path / f"{name}{ending}", colours()[..., 0], spacing_mm)
+    told, untold = (volume_io.read(tmp_path / f"{name}{ending}") for name in ("told", "untold"))
+    assert (told.measured, untold.measured) == (True, False)
+    assert told.spacing_mm == untold.spacing_mm == (1, 1, 1)
+    assert read_pixel_mm(tmp_path / f"told{ending}") == (1, 1)
+    assert read_pixel_mm(tmp_path / f"untold{ending}") is None
+    # what is written on the grid of either says as much
+    for image, name in ((told, "told"), (untold, "untold")):
+        volume_io.write(tmp_path / f"map_{name}{ending}", image.array, image)
+        assert volume_io.read(tmp_path / f"map_{name}{ending}").measured == image.measured
+
+
+def test_labels_of_a_picture_may_say_no_resolution_but_no_other_one(folder: Path) -> None:
+    dataset = converted(folder, spacing_mm=(0.5, 0.5))
+    case = dataset.training_cases[0]
+    _, image = dataset.read_image(case)
+    path, mask = dataset.label_path(case), dataset.read_labels(case, "full", image)
+    for spacing_mm in ((0.5, 0.5), None):
+        write_picture(path, mask[..., 0], spacing_mm)
+        assert np.array_equal(dataset.read_labels(case, "full", image), mask)
+    write_picture(path, mask[..., 0], (1.0, 1.0))
+    with pytest.raises(VolumeError) as caught:
+        dataset.read_labels(case, "full", image)
+    assert str(caught.value) == (
+        f"{case}.png has pixels of 1 x 1 mm, its image of 0.5 x 0.5 mm.\n  in {path.parent}. "
+        "Write the image's resolution into it (TIFF's resolution tags, PNG's pHYs), or none at all."
+    )
 
 
 def test_a_drawing_of_a_picture_becomes_a_label_set(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -33,11 +33,13 @@ class Volume:
         array: Voxels in the file's axis order, 3D.
         affine: Voxel indices to RAS+ world coordinates in mm, ``[4, 4]``.
         header: What else the file said (nibabel's header; None for SimpleITK's formats).
+        measured: Whether the file says how large its voxels are; of a picture that does not they are taken as 1 mm.
     """
 
     array: Shaped[np.ndarray, "X Y Z"]
     affine: Shaped[np.ndarray, "4 4"]
     header: Any = None
+    measured: bool = True
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -81,7 +83,7 @@ def read(path: Path) -> Volume:
             that is not known; its affine is :func:`require_grid`'s.
     """
     volume, scaling = read_stored(path)
-    return Volume(scaling(volume.array), volume.affine, volume.header)
+    return replace(volume, array=scaling(volume.array))
 
 
 def read_stored(path: Path) -> tuple[Volume, Scaling]:
@@ -183,13 +185,14 @@ def read_stored_channels(path: Path) -> list[tuple[Volume, Scaling]]:
 def _of_picture(picture: Picture) -> list[Volume]:
     """Volumes of one slice, a millimetre thick, whose first axis runs down the rows."""
     affine = np.diag([*picture.spacing_mm, 1.0, 1.0])
-    return [Volume(picture.channels[..., c, None], affine) for c in range(picture.channels.shape[2])]
+    measured = bool(picture.told)
+    return [Volume(picture.channels[..., c, None], affine, None, measured) for c in range(picture.channels.shape[2])]
 
 
 def _write_picture(path: Path, array: np.ndarray, like: Volume) -> None:
     if array.shape[2] != 1:
         raise VolumeError(f"{path.name}: a picture has one slice, and there are {array.shape[2]}.")
-    write_picture(path, array[..., 0], like.spacing_mm[:2])
+    write_picture(path, array[..., 0], like.spacing_mm[:2] if like.measured else None)
 
 
 def write(path: Path, array: Shaped[np.ndarray, "X Y Z"], like: Volume) -> None:

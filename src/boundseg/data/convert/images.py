@@ -150,8 +150,8 @@ def convert_images(
                 picture = read_picture(path)
                 channels = picture.channels.shape[2]
                 counts.setdefault(channels, path.name)
-                spacing = spacing_mm or picture.spacing_mm
-                told = ("--spacing" if spacing_mm else picture.told, *spacing)
+                spacing = spacing_mm or (picture.spacing_mm if picture.told else None)
+                told = ("--spacing" if spacing_mm else picture.told, *(spacing or picture.spacing_mm))
                 done.spacings[told] = done.spacings.get(told, 0) + 1
                 (folder / f"images{side}").mkdir(exist_ok=True)
                 for channel in range(channels):
