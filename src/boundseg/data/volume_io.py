@@ -75,6 +75,23 @@ def stem(path: Path) -> str:
     return path.name[: -len(ending(path) or "")] if ending(path) else path.stem
 
 
+def require_ending(path: Path) -> None:
+    """Raises VolumeError where a file is not there and its name is none of a volume, or only the second."""
+    if ending(path):
+        return
+    if not path.exists():
+        raise _missing(path)
+    raise VolumeError(
+        f"{path.name} has no ending of a volume that boundseg reads.",
+        str(path.parent),
+        f"Convert it to one of {', '.join(ENDINGS)}.",
+    )
+
+
+def _missing(path: Path) -> VolumeError:
+    return VolumeError(f"{path.name} is not there.", str(path.parent), "Check the name and the folder.")
+
+
 def read(path: Path) -> Volume:
     """Reads a volume.
 
@@ -93,14 +110,9 @@ def read_stored(path: Path) -> tuple[Volume, Scaling]:
         VolumeError: As :func:`read`.
     """
     if not path.is_file():
-        raise VolumeError(f"{path.name} is not there.", str(path.parent), "Check the name and the folder.")
+        raise _missing(path)
+    require_ending(path)
     known = ending(path)
-    if known is None:
-        raise VolumeError(
-            f"{path.name} has no ending of a volume that boundseg reads.",
-            str(path.parent),
-            f"Convert it to one of {', '.join(ENDINGS)}.",
-        )
     if known in PICTURE_ENDINGS:
         # a label map may have a palette: its numbers are the indices
         channels = _of_picture(read_picture(path, palette="index"))
