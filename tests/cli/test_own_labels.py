@@ -108,8 +108,8 @@ def test_rows_that_somebody_typed_stay_where_the_table_says_nothing(
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
-        (("priors", "DATA", "report"), ["report needs the table of sizes."]),
-        (("priors", "DATA", "report", "--table", "t.csv"), ["report needs a column of sizes."]),
+        (("priors", "DATA", "report"), ["report needs the table of sizes or tags."]),
+        (("priors", "DATA", "report", "--table", "t.csv"), ["report needs a column of sizes or tags."]),
         (("priors", "DATA", "report", "--table", "t.csv", "--column", "LV"), ["t.csv is not there."]),
         (("priors", "DATA", "report", "--margin", "1"), ["--margin 1 is no share."]),
         (

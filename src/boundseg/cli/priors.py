@@ -37,7 +37,9 @@ def priors(
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option("--column", help="For report: a column of sizes, as 'LV (mL)'; may be repeated."),
+        typer.Option(
+            "--column", help="For report: a column of sizes or tags, as 'LV (mL)', 'LV (yes/no)'; may be repeated."
+        ),
     ] = None,
     case_column: Annotated[str, typer.Option(help="For report: the column of case names.")] = "case",
     set_name: Annotated[
@@ -59,7 +61,7 @@ def priors(
         str | None,
         typer.Option(
             help="Of the bounds. Default: mm2 for common, px for individual, mL for volume; of other quantities, "
-            "their first. For report: of the table, where its columns do not say."
+            "their first. For report: of the table, where its columns do not say; tag: yes or no."
         ),
     ] = None,
     cases: Cases = None,
@@ -181,8 +183,8 @@ def report(
     from boundseg.data.reported import merged, reported, understand
     from boundseg.data.spreadsheet import read_sheet
 
-    require(sheet is not None, "report needs the table of sizes.", "Add --table volumes.csv.")
-    require(bool(columns), "report needs a column of sizes.", "Add --column 'LV (mL)'.")
+    require(sheet is not None, "report needs the table of sizes or tags.", "Add --table volumes.csv.")
+    require(bool(columns), "report needs a column of sizes or tags.", "Add --column 'LV (mL)'.")
     assert sheet is not None, "required above"
     opened = open_dataset(dataset)
     read = read_sheet(sheet)
@@ -196,17 +198,18 @@ def report(
     out.print(f"{path}: {len(found.rows)} rows of the set {set_name!r} from {sheet}")
     for column in understood:
         factor = "" if column.factor == 1 else f", one of them {column.factor:g} {column.unit}"
-        out.print(f"column {column.name!r}: {column.region} in {column.unit}{factor}")
+        told = "present or absent" if column.unit == "tag" else f"in {column.unit}{factor}"
+        out.print(f"column {column.name!r}: {column.region} {told}")
     if replaced or kept:
         stay = f", {len(kept)} kept where the cell is empty: {', '.join(kept)}" if kept else ""
         out.print(f"of that set before: {replaced} rows replaced{stay}")
-    told = {
+    lists = {
         "numbers taken as cases": found.as_numbers,
         "empty": found.empty,
         "training cases not in the table": found.missing,
         "passed over": found.passed_over,
     }
-    show_lists(told)
+    show_lists(lists)
 
 
 def grid_of(size: tuple[int, int] | None, fit: Fit) -> Grid | None:
