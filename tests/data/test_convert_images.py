@@ -49,6 +49,21 @@ def converted(folder: Path, **options: Any) -> Dataset:
     return Dataset.open(folder / "out")
 
 
+def test_classes_have_names_of_any_letters(folder: Path) -> None:
+    meaning = parse_classes(["255=Dru\u0308se links"])
+    assert meaning == {255: "Dr\u00fcse links"}
+    convert_images(folder / "pictures", folder / "out", meaning, masks=folder / "masks", names="{case}_mask")
+    dataset = Dataset.open(folder / "out")
+    assert dataset.labels == {"background": 0, "Dr\u00fcse links": 1}
+    assert not check(dataset).problems
+    with pytest.raises(InputError) as caught:
+        parse_classes(["1=tumour+rim", "2=GTV/CTV"])
+    assert [problem.what for problem in caught.value.problems] == [
+        "--map: the class 'tumour+rim' has '+' in its name.",
+        "--map: the class 'GTV/CTV' has '/' in its name.",
+    ]
+
+
 def test_colours_become_channels_and_masks_classes(folder: Path) -> None:
     dataset = converted(folder, spacing_mm=(0.5, 0.25))
     assert (dataset.channels, dataset.labels, dataset.ignore) == (
@@ -431,6 +446,7 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(folder: Path, 
     [
         ((), "which classes are there?"),
         (("--map", "cell"), "'cell' is no VALUE=CLASS."),
+        (("--map", "1="), "'1=' is no VALUE=CLASS."),
         (("--map", "1=cell,1=wall"), "1 means both 'cell' and 'wall'"),
         (("--map", "1=background"), "no value means a class"),
         (("--map", "1=cell", "--spacing", "0.5"), "--spacing 0.5 does not say its unit."),
