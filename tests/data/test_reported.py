@@ -347,7 +347,11 @@ def test_three_digits_behind_a_mark_are_refused_where_nothing_says_which_it_is(
         ("volumes.csv", None, r"volumes.csv is not there\.\n.*Check the name"),
         ("volumes.ods", b"x", r"volumes.ods is no table that boundseg reads\.\n.*Save it as .csv"),
         ("volumes.csv", b"\n\n", r"volumes.csv is empty\.\n.*first line names the columns"),
-        ("volumes.csv", "case,LV\ngrößer,1".encode("latin-1"), r"volumes.csv is not UTF-8: .*\n.*Save it as CSV UTF-8"),
+        (
+            "volumes.csv",
+            "case,LV\ngrößer,1".encode("latin-1"),
+            r"volumes.csv is not UTF-8 \(line 2\)\.\n.*Save it as Excel's 'CSV UTF-8",
+        ),
         ("volumes.csv", b"case,LV,LV\np,1,2", r"the column 'LV' is there twice\.\n.*Rename one"),
         ("volumes.csv", b"case,LV\np,1,5", r"line 2 has 3 cells, the header 2\.\n.*decimal comma needs ; or tabs"),
         (

@@ -127,6 +127,15 @@ def priors(
         f"The sets are: {', '.join(opened.label_sets) or 'none'}; boundseg weaken makes one from masks.",
     )
     named, regions = named_cases(opened, cases), list(classes or opened.classes)
+    passed_over: list[str] = []
+    if kind in ("tags", "common"):
+        there, without = derive.labelled(opened, named, labels)
+        require(
+            bool(there) and (cases is None or not without),
+            f"{', '.join(without[:4])}{' …' if len(without) > 4 else ''}: no labels of the set {labels!r}.",
+            "Name others with --cases, leave it out, or draw labels.",
+        )
+        named, passed_over = there, without
     grid = grid_of(size, fit)
     path = dataset / "priors.csv"
     measured: dict[str, Any] = {
@@ -165,6 +174,7 @@ def priors(
     oracle = " (oracle: from full masks)" if kind in ("individual", "volume", "box") else ""
     told = f", {absent} of them say absent" if quantity == "size" and kind != "box" else ""
     out.print(f"{path}: {len(rows)} rows of the set {set_name!r}{oracle}{told}")
+    show_lists({f"without labels of the set {labels!r}, passed over": passed_over})
 
 
 def report(

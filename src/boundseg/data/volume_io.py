@@ -344,7 +344,12 @@ def _nifti(path: Path, like: Volume, dtype: np.dtype[Any]) -> Iterator[Callable[
 
     header = like.header.copy() if like.header is not None else None
     # the header is made for an array of that shape and type, which costs no memory
-    image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), like.array.shape), like.affine, header)
+    logger: Any = nib.imageglobals.logger
+    logger.disabled, before = True, logger.disabled  # of a NIfTI-2 header it says that it becomes one of NIfTI-1
+    try:
+        image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), like.array.shape), like.affine, header)
+    finally:
+        logger.disabled = before
     # the intensity scaling and display range of the image are not those of a label map written on its grid
     image.header.set_slope_inter(1, 0)
     image.header["cal_min"] = image.header["cal_max"] = 0

@@ -163,7 +163,14 @@ def _turned(case: str, volume: Volume, runs: Sequence[Run]) -> list[str]:
 
 
 UNFIT = r"[/\\\0]"  # letters that no file's name holds
-BESIDE = (".txt", ".csv", ".json", ".md")  # what people write beside volumes
+BESIDE = (
+    ".txt",
+    ".csv",
+    ".json",
+    ".md",
+    ".raw",
+    ".zraw",
+)  # what lies beside volumes; .mhd keeps its voxels in the last
 LABELS = "label map"  # among the targets of a case, whose other names are classes
 
 
