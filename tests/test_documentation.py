@@ -6,7 +6,10 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -86,6 +89,21 @@ def test_a_tutorial_runs_from_top_to_bottom(
     assert shown
     if page.stem == "own-loop":
         assert float(re.findall(r"DSC ([\d.]+)", shown)[0]) > 0.85
+
+
+def test_scans_with_nan_outside_of_the_field_of_view_are_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scans").mkdir()
+    monkeypatch.chdir(tmp_path)
+    voxels = np.arange(24, dtype=np.float32).reshape(2, 3, 4) + 5
+    voxels[0] = np.nan
+    nib.save(nib.Nifti1Image(voxels, np.diag([2.0, 2, 8, 1])), tmp_path / "scans" / "a.nii.gz")
+    (code,) = blocks(ROOT / "docs" / "troubleshooting.md", "python")
+    exec(code, {})
+    filled: Any = nib.load(tmp_path / "filled" / "a.nii.gz")
+    assert np.array_equal(np.asarray(filled.dataobj), np.nan_to_num(voxels, nan=17.0))
+    assert np.array_equal(filled.affine, np.diag([2.0, 2, 8, 1]))
 
 
 def test_every_message_of_the_troubleshooting_is_one_of_ours() -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of typing from Python 3.11 on
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class InputError(BoundsegError, ValueError):
         super().__init__(str(self.problems[0]))
 
     @classmethod
-    def of(cls, problems: Iterable[Problem]) -> InputError:
+    def of(cls, problems: Iterable[Problem]) -> Self:
         """All problems of a folder or a config in one error, so that nobody mends them one per run."""
         found = tuple(problems)
         error = cls(found[0].what, found[0].where, found[0].remedy)

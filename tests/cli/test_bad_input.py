@@ -183,7 +183,14 @@ def test_bad_scans_are_named_and_the_good_ones_predicted(
     bad = scans / "patient5_frame07_0000.nii.gz"
     rewrite(bad, np.full(voxels(bad).shape, np.nan, np.float32))
     command = ["predict", run, scans, "--out", out, "--device", "cpu"]
-    refused(boundseg(*command), "patient5_frame07_0000.nii.gz holds")
+    (scans / "photo.jpg").touch()
+    result = boundseg(*command)
+    refused(result, "patient5_frame07_0000.nii.gz holds")
+    # what was written is told as well
+    assert result.out.splitlines() == [
+        "note: 1 file passed over, no volume that boundseg reads: photo.jpg",
+        f"{out}: 1 label maps, their volumes in volumes.csv",
+    ]
     assert sorted(path.name for path in out.iterdir()) == ["patient5_frame01.nii.gz", "volumes.csv"]
     refused(boundseg(*command), "patient5_frame01.nii.gz exists.", "--overwrite")
 

@@ -108,8 +108,8 @@ def test_rows_that_somebody_typed_stay_where_the_table_says_nothing(
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
-        (("priors", "DATA", "report"), ["report needs the table of sizes."]),
-        (("priors", "DATA", "report", "--table", "t.csv"), ["report needs a column of sizes."]),
+        (("priors", "DATA", "report"), ["report needs the table of sizes or tags."]),
+        (("priors", "DATA", "report", "--table", "t.csv"), ["report needs a column of sizes or tags."]),
         (("priors", "DATA", "report", "--table", "t.csv", "--column", "LV"), ["t.csv is not there."]),
         (("priors", "DATA", "report", "--margin", "1"), ["--margin 1 is no share."]),
         (
@@ -141,3 +141,11 @@ def test_what_does_not_go_together_is_refused(
     assert (tiny_dataset / "priors.csv").read_bytes() == before
     assert Dataset.open(tiny_dataset).label_sets == ("seeds",)
     assert not Path("new").exists()
+
+
+def test_tags_pass_over_cases_without_a_label_and_name_them(boundseg: Boundseg, tiny_dataset: Path) -> None:
+    (tiny_dataset / "labelsTr_seeds" / "patient1_frame07.nii.gz").unlink()
+    arguments = ["priors", tiny_dataset, "tags", "--labels", "seeds"]
+    shown = ok(boundseg(*arguments)).out
+    assert "without labels of the set 'seeds', passed over: patient1_frame07\n" in shown
+    refused(boundseg(*arguments, "--cases", "patient1"), "patient1_frame07: no labels of the set 'seeds'.")

@@ -213,7 +213,7 @@ LAST = Path("patient003") / "patient003_frame12"
         (
             lambda f: (f / "split.csv").write_bytes("patient,split\nJäger,train\n".encode("latin-1")),
             [],
-            r"split.csv is not UTF-8: .*\n.*Save it as CSV UTF-8",
+            r"split.csv is not UTF-8 \(line 2\)\.\n.*'CSV UTF-8",
         ),
         (
             lambda f: (f / "split.csv").write_text("patient,split\npatient001,trian\n,test\n"),

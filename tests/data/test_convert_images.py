@@ -14,8 +14,8 @@ from boundseg.data.check import check
 from boundseg.data.convert.images import convert_images, parse_classes
 from boundseg.data.dataset import Dataset
 from boundseg.data.drawings import convert_drawings, parse_meaning
-from boundseg.data.picture_io import count_channels, parse_spacing, read_picture
-from boundseg.errors import InputError
+from boundseg.data.picture_io import count_channels, parse_spacing, read_picture, read_pixel_mm, write_picture
+from boundseg.errors import InputError, VolumeError
 from boundseg.training.loop import train
 from boundseg.training.predict import predict
 from tests.cli.cases import Result, ok, refused
@@ -47,6 +47,21 @@ def converted(folder: Path, **options: Any) -> Dataset:
     options = {"masks": folder / "masks", "names": "{case}_mask", **options}
     convert_images(folder / "pictures", folder / "out", parse_classes(["255=cell"]), **options)
     return Dataset.open(folder / "out")
+
+
+def test_classes_have_names_of_any_letters(folder: Path) -> None:
+    meaning = parse_classes(["255=Dru\u0308se links"])
+    assert meaning == {255: "Dr\u00fcse links"}
+    convert_images(folder / "pictures", folder / "out", meaning, masks=folder / "masks", names="{case}_mask")
+    dataset = Dataset.open(folder / "out")
+    assert dataset.labels == {"background": 0, "Dr\u00fcse links": 1}
+    assert not check(dataset).problems
+    with pytest.raises(InputError) as caught:
+        parse_classes(["1=tumour+rim", "2=GTV/CTV"])
+    assert [problem.what for problem in caught.value.problems] == [
+        "--map: the class 'tumour+rim' has '+' in its name.",
+        "--map: the class 'GTV/CTV' has '/' in its name.",
+    ]
 
 
 def test_colours_become_channels_and_masks_classes(folder: Path) -> None:
@@ -249,6 +264,38 @@ def test_tags_say_the_size_of_a_pixel(tmp_path: Path, options: dict[str, Any], s
     assert bool(picture.told) == (spacing_mm != (1, 1))
 
 
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_pixel_of_1_mm_differs_from_one_of_which_nothing_is_known(tmp_path: Path, ending: str) -> None:
+    for name, spacing_mm in (("told", (1.0, 1.0)), ("untold", None)):
+        write_picture(tmp_path / f"{name}{ending}", colours()[..., 0], spacing_mm)
+    told, untold = (volume_io.read(tmp_path / f"{name}{ending}") for name in ("told", "untold"))
+    assert (told.measured, untold.measured) == (True, False)
+    assert told.spacing_mm == untold.spacing_mm == (1, 1, 1)
+    assert read_pixel_mm(tmp_path / f"told{ending}") == (1, 1)
+    assert read_pixel_mm(tmp_path / f"untold{ending}") is None
+    # what is written on the grid of either says as much
+    for image, name in ((told, "told"), (untold, "untold")):
+        volume_io.write(tmp_path / f"map_{name}{ending}", image.array, image)
+        assert volume_io.read(tmp_path / f"map_{name}{ending}").measured == image.measured
+
+
+def test_labels_of_a_picture_may_say_no_resolution_but_no_other_one(folder: Path) -> None:
+    dataset = converted(folder, spacing_mm=(0.5, 0.5))
+    case = dataset.training_cases[0]
+    _, image = dataset.read_image(case)
+    path, mask = dataset.label_path(case), dataset.read_labels(case, "full", image)
+    for spacing_mm in ((0.5, 0.5), None):
+        write_picture(path, mask[..., 0], spacing_mm)
+        assert np.array_equal(dataset.read_labels(case, "full", image), mask)
+    write_picture(path, mask[..., 0], (1.0, 1.0))
+    with pytest.raises(VolumeError) as caught:
+        dataset.read_labels(case, "full", image)
+    assert str(caught.value) == (
+        f"{case}.png has pixels of 1 x 1 mm, its image of 0.5 x 0.5 mm.\n  in {path.parent}. "
+        "Write the image's resolution into it (TIFF's resolution tags, PNG's pHYs), or none at all."
+    )
+
+
 def test_a_drawing_of_a_picture_becomes_a_label_set(folder: Path) -> None:
     """A palette's picture, as napari and paint programs save: the indices are what was drawn."""
     dataset = converted(folder, spacing_mm=(0.5, 0.5))
@@ -399,6 +446,7 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(folder: Path, 
     [
         ((), "which classes are there?"),
         (("--map", "cell"), "'cell' is no VALUE=CLASS."),
+        (("--map", "1="), "'1=' is no VALUE=CLASS."),
         (("--map", "1=cell,1=wall"), "1 means both 'cell' and 'wall'"),
         (("--map", "1=background"), "no value means a class"),
         (("--map", "1=cell", "--spacing", "0.5"), "--spacing 0.5 does not say its unit."),

@@ -290,6 +290,19 @@ def test_a_set_of_that_name_is_replaced_case_by_case(dataset: Dataset, folder: P
     assert (stored(dataset, CASES[1]) == dataset.ignore).all()
 
 
+def test_drawings_of_test_cases_are_passed_over_and_named(dataset: Dataset, folder: Path) -> None:
+    affine, of_test = image_of(dataset, CASES[0]).affine, ["patient5_frame01", "patient5_frame07"]
+    for case in (CASES[0], *of_test):
+        nifti(folder / f"{case}.nii.gz", scribble(dataset, CASES[0]), affine)
+    assert convert_drawings(folder, dataset, "Übung", MEANING).of_test == of_test
+    assert dataset.label_sets == ("Übung",)
+    assert [path.name for path in dataset.label_path("", "Übung").parent.iterdir()] == [f"{CASES[0]}.nii.gz"]
+    (folder / f"{CASES[0]}.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"all drawings are of test cases, which teach nothing\.\n.*Draw on others"):
+        convert_drawings(folder, dataset, "scribble", MEANING)
+    assert dataset.label_sets == ("Übung",)
+
+
 def test_everything_that_is_wrong_is_listed_at_once_and_nothing_is_written(dataset: Dataset, folder: Path) -> None:
     first, second, third = CASES
     affine = image_of(dataset, first).affine
@@ -309,7 +322,6 @@ def test_everything_that_is_wrong_is_listed_at_once_and_nothing_is_written(datas
     for start in (
         f"{first}.nii.gz and {first}.nii are both of {first}.",
         f"patient1_frame1.nii.gz is of no case of {dataset.folder}; did you mean 'patient1_frame01'?",
-        "patient5_frame01.nii.gz is of patient5_frame01, a test case, which teaches nothing.",
         f"{second}.nii.gz holds 3, 4, 5, 10, of which --map says nothing.",
         f"{second}.nii.gz does not lie on its image's grid: voxels are up to",
         f"{third}.nii.gz holds values that are no whole numbers.",

@@ -101,6 +101,9 @@ def test_a_row_says_where_its_number_came_from(dataset: Dataset, tmp_path: Path)
         ("LV [%]", "LV", "fraction", 0.01),
         ("LV %", "LV", "fraction", 0.01),
         ("LV (pixels)", "LV", "px", 1),
+        ("LV (yes/no)", "LV", "tag", 1),
+        ("LV [Ja/Nein]", "LV", "tag", 1),
+        ("LV tag", "LV", "tag", 1),
     ],
 )
 def test_a_column_says_its_class_and_its_unit(
@@ -139,6 +142,70 @@ def test_areas_shares_and_pixels_are_told_of_a_picture(write_dataset: Callable[.
     rows, replaced, kept = merged(before, found, sheet, understand(sheet, columns, [], None, dataset), "report")
     assert [(row.case, row.region) for row in rows] == [(row.case, row.region) for row in [*found.rows, typed]]
     assert (rows[0].upper, rows[-1], replaced, kept) == (55, typed, 2, [CASES[1]])
+
+
+@pytest.mark.parametrize(("slices", "index"), [(5, None), (1, 0)], ids=["volumes", "pictures"])
+def test_tags_say_whether_a_class_is_there(
+    write_dataset: Callable[..., Path], tmp_path: Path, slices: int, index: int | None
+) -> None:
+    dataset = Dataset.open(write_dataset("tagged", slices=slices, weak=False, priors=False))
+    path = tmp_path / "tags.csv"
+    path.write_text(f"case,LV,Myo (1/0)\n{CASES[0]},Yes,0\n{CASES[1]},nein,1\n{CASES[2]},,ja\n{CASES[3]},absent,\n")
+    found = tell(dataset, path, ["LV", "Myo (1/0)"])
+    assert [(row.case, row.slice, row.region, row.lower, row.upper, row.unit) for row in found.rows] == [
+        (CASES[0], index, "LV", 1, INF, "px"),
+        (CASES[0], index, "Myo", 0, 0, "px"),
+        (CASES[1], index, "LV", 0, 0, "px"),
+        (CASES[1], index, "Myo", 1, INF, "px"),
+        (CASES[2], index, "Myo", 1, INF, "px"),
+        (CASES[3], index, "LV", 0, 0, "px"),
+    ]
+    assert found.rows[0].source == "tags.csv, LV: Yes"
+
+
+def test_what_is_no_tag_is_refused_and_numbers_are_none_unless_the_unit_says_so(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "tags.csv"
+    path.write_text(f"case,LV,Myo\n{CASES[0]},1,yes\n{CASES[1]},0,2\n")
+    with pytest.raises(InputError, match="column 'LV' does not say its unit"):
+        tell(dataset, path, ["LV"])
+    assert bounds(tell(dataset, path, ["LV"], unit="tag")) == [(CASES[0], 1, INF), (CASES[1], 0, 0)]
+    with pytest.raises(InputError, match=r"'Myo': '2' is neither yes nor no\.\n.*Write yes or no") as caught:
+        tell(dataset, path, ["Myo"], unit="tag")
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("cell", ["10-13", "10–13", "10 – 13", "10 bis 13", "10 to 13 mL", "10,0-13,0 cc", "10-13ml"])
+def test_a_range_gives_both_bounds_without_a_margin(dataset: Dataset, tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "volumes.csv"
+    path.write_text(f"case;LV (mL)\n{CASES[0]};{cell}\n", encoding="utf-8")
+    (row,) = tell(dataset, path, ["LV (mL)"]).rows
+    assert (row.lower, row.upper, row.source) == (10, 13, f"volumes.csv, LV (mL): {cell}")
+
+
+def test_a_cell_may_repeat_its_columns_unit(dataset: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "volumes.csv"
+    path.write_text(f"case;LV (mL);Myo (mm³)\n{CASES[0]};7,6 mL;3000 mm3\n{CASES[1]};<7,600 cm3;\n", encoding="utf-8")
+    found = tell(dataset, path, ["LV (mL)", "Myo (mm³)"], margin=0)
+    assert [(row.region, row.lower, row.upper) for row in found.rows] == [
+        ("LV", 7.6, 7.6),
+        ("Myo", 3, 3),
+        ("LV", -INF, 7.6),
+    ]
+
+
+def test_cells_that_contradict_their_column_or_themselves_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "volumes.csv"
+    path.write_text(f"case;LV (mL)\n{CASES[0]};7,6 L\n{CASES[1]};13-10\n{CASES[2]};ca. 10 mL\n{CASES[3]};1,000-2 mL\n")
+    with pytest.raises(InputError) as caught:
+        tell(dataset, path, ["LV (mL)"])
+    assert [problem.what.split(": ", 1)[1] for problem in caught.value.problems] == [
+        "'7,6 L' is in another unit than its column.",
+        "'13-10' goes from more to less.",
+        "'ca. 10' is no number.",
+    ]
+    assert all("40-60" in problem.remedy for problem in caught.value.problems)
 
 
 def test_an_area_of_a_volume_is_refused(dataset: Dataset, tmp_path: Path) -> None:
@@ -280,7 +347,11 @@ def test_three_digits_behind_a_mark_are_refused_where_nothing_says_which_it_is(
         ("volumes.csv", None, r"volumes.csv is not there\.\n.*Check the name"),
         ("volumes.ods", b"x", r"volumes.ods is no table that boundseg reads\.\n.*Save it as .csv"),
         ("volumes.csv", b"\n\n", r"volumes.csv is empty\.\n.*first line names the columns"),
-        ("volumes.csv", "case,LV\ngrößer,1".encode("latin-1"), r"volumes.csv is not UTF-8: .*\n.*Save it as CSV UTF-8"),
+        (
+            "volumes.csv",
+            "case,LV\ngrößer,1".encode("latin-1"),
+            r"volumes.csv is not UTF-8 \(line 2\)\.\n.*Save it as Excel's 'CSV UTF-8",
+        ),
         ("volumes.csv", b"case,LV,LV\np,1,2", r"the column 'LV' is there twice\.\n.*Rename one"),
         ("volumes.csv", b"case,LV\np,1,5", r"line 2 has 3 cells, the header 2\.\n.*decimal comma needs ; or tabs"),
         (

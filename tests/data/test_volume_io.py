@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,20 @@ def nifti(path: Path, array: np.ndarray = VOXELS, codes: tuple[int, int] = (1, 1
         image.header[key] = value
     nib.save(image, path)
     return path
+
+
+def test_a_map_on_the_grid_of_a_nifti_2_file_is_written_without_a_word(tmp_path: Path) -> None:
+    image, labels = tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz"
+    nib.save(nib.Nifti2Image(VOXELS, oblique_affine()), image)
+    # nibabel speaks to the stderr that it found when it was imported
+    code = (
+        "import sys; from pathlib import Path; from boundseg.data import volume_io\n"
+        "image = volume_io.read(Path(sys.argv[1])); volume_io.write(Path(sys.argv[2]), image.array, image)"
+    )
+    command = [sys.executable, "-c", code, str(image), str(labels)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout + done.stderr == ""
+    assert np.array_equal(volume_io.read(labels).array, VOXELS)
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ import pytest
 
 from boundseg.data import volume_io
 from boundseg.data.dataset import Dataset, read_channels
+from boundseg.data.picture_io import write_picture
 from boundseg.errors import InputError, VolumeError
 from boundseg.inference import label_map
 from boundseg.training.loop import train
-from boundseg.training.predict import _cases, predict
+from boundseg.training.pixels import require_size
+from boundseg.training.predict import PartlyPredictedError, _cases, predict
 from boundseg.training.run import Run
 
 from .cases import entry, tiny
@@ -90,16 +92,20 @@ def test_volumes_are_written_beside_label_maps(trained: Run, scans: Path, tmp_pa
     predict(trained, [scans / f"{CASES[0]}_0000.nii.gz"], out)
     predict(trained, [scans / f"{CASES[1]}_0000.nii.gz"], out, largest_component=["all"])
     header, *rows = (out / "volumes.csv").read_text().splitlines()
-    assert header == "case,class,voxels,mL"
+    assert header == "case,class,voxels,mL,mm2"
     assert [row.split(",")[:2] for row in rows] == [[case, name] for case in CASES for name in ("LV", "Myo")]
     for row in rows:
-        case, name, voxels, ml = row.split(",")
+        case, name, voxels, ml, mm2 = row.split(",")
+        assert mm2 == ""  # of pictures only
         image: Any = nib.load(out / f"{case}.nii.gz")
         count = int((np.asarray(image.dataobj) == trained.labels[name]).sum())
         assert int(voxels) == count
         assert float(ml) == pytest.approx(count * np.prod(image.header.get_zooms()) / 1000, rel=1e-4)
     predict(trained, [scans / f"{CASES[0]}_0000.nii.gz"], out, overwrite=True)
     assert sorted((out / "volumes.csv").read_text().splitlines()[1:]) == sorted(rows)
+    (out / "volumes.csv").write_text("case,class,voxels,mL\nold,LV,3,0.1\n")
+    predict(trained, [scans / f"{CASES[0]}_0000.nii.gz"], out, overwrite=True)
+    assert "old,LV,3,0.1,\n" in (out / "volumes.csv").read_text()
     (out / "volumes.csv").write_text("my own\n")
     with pytest.raises(VolumeError, match=r"volumes.csv is no table of a prediction, and would be replaced"):
         predict(trained, [scans], out, overwrite=True)
@@ -116,6 +122,118 @@ def test_a_scan_that_lies_otherwise_than_all_of_the_training_is_noted(
     done = predict(trained, [scans], tmp_path / "out")
     assert done.notes == [
         f"{CASES[0]}: its axes are {codes}, those of the training {usual}. Nothing is turned: turn it first."
+    ]
+
+
+def resampling(run: Run, folder: Path, spacing_mm: float) -> Run:
+    """The same run, had its config asked for a spacing."""
+    shutil.copytree(run.folder, folder)
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("spacing_mm: null", f"spacing_mm: [{spacing_mm}, {spacing_mm}]"))
+    return Run.open(folder)
+
+
+def picture(path: Path, spacing_mm: tuple[float, float] | None = None) -> Path:
+    """A grey picture of 20 x 24 pixels."""
+    path.parent.mkdir(exist_ok=True)
+    write_picture(path, np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8), spacing_mm)
+    return path
+
+
+def test_a_picture_that_the_trainings_spacing_would_blow_up_is_refused_before_it_is_predicted(
+    trained: Run, tmp_path: Path
+) -> None:
+    run = resampling(trained, tmp_path / "run", 0.0005)
+    untold, told = picture(tmp_path / "in" / "untold.png"), picture(tmp_path / "in" / "told.png", (0.0005, 0.0005))
+    with pytest.raises(PartlyPredictedError) as caught:
+        predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert str(caught.value) == (
+        "untold has pixels of 1 x 1 mm, the training's are 0.0005 x 0.0005 mm: it would become 40000 x 48000 pixels.\n"
+        f"  in {tmp_path / 'in'}. Write its resolution into the file, or say it: --spacing 0.5um."
+    )
+    assert caught.value.done.written == [tmp_path / "out" / "told.png"]
+    done = predict(run, [untold], tmp_path / "said", spacing_mm=(0.0005, 0.0005))
+    ours, theirs = (volume_io.read(tmp_path / name) for name in ("said/untold.png", "out/told.png"))
+    assert np.array_equal(ours.array, theirs.array)
+    assert np.allclose(ours.spacing_mm, volume_io.read(told).spacing_mm)
+    assert not any("nothing says" in note for note in done.notes)
+
+
+def test_a_volume_with_a_wrong_spacing_in_its_header_is_refused_as_well(
+    trained: Run, scans: Path, tmp_path: Path
+) -> None:
+    path = scans / f"{CASES[0]}_0000.nii.gz"
+    image: Any = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([90.0, 90.0, 8.0, 1.0])), path)
+    with pytest.raises(
+        PartlyPredictedError, match=r"has pixels of 90 x 90 mm, the training's are 1\.5 x 1\.5 mm"
+    ) as caught:
+        predict(resampling(trained, tmp_path / "run", 1.5), [scans], tmp_path / "out")
+    assert caught.value.problems[0].remedy == "Mend the spacing in its header."
+    assert [written.name for written in caught.value.done.written] == [f"{CASES[1]}.nii.gz"]
+
+
+def test_what_no_memory_holds_is_refused_and_what_it_holds_is_not(
+    trained: Run, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = scans / f"{CASES[0]}_0000.nii.gz"
+    shape = (8, 400, 300)
+    require_size("large", path, shape, (1.5, 1.5, 8), [trained])
+    monkeypatch.setattr("boundseg.training.pixels._memory_gb", lambda: 1e-3)
+    with pytest.raises(VolumeError, match=r"large has 400 x 300 pixels, for which prediction needs 0.00192 GB"):
+        require_size("large", path, shape, (1.5, 1.5, 8), [trained])
+    with pytest.raises(VolumeError, match=r"the training's are 0.5 x 0.5 mm: it would become 1200 x 900 pixels"):
+        require_size("large", path, shape, (1.5, 1.5, 8), [resampling(trained, tmp_path / "run", 0.5)])
+
+
+def test_sizes_of_pictures_are_told_where_somebody_measured_their_pixels(trained: Run, tmp_path: Path) -> None:
+    for name, spacing_mm in (("a", None), ("b", None), ("c", (1.25, 1.5)), ("d", (0.001, 0.001))):
+        picture(tmp_path / "in" / f"{name}.tif", spacing_mm)
+    assert trained.environment["pixels_mm"] == pytest.approx([1.3, 1.5])
+    done = predict(trained, [tmp_path / "in"], tmp_path / "out")
+    there = "those of the training"
+    assert done.notes[-2:] == [
+        f"a, b: nothing says how large pixels are, 1 mm is taken ({there} measure 1.3 to 1.5 mm): no mL, no mm2. "
+        "--spacing says it.",
+        f"d: pixels measure 0.001 x 0.001 mm, {there} 1.3 to 1.5 mm. Is the spacing right?",
+    ]
+    rows = [row.split(",") for row in (tmp_path / "out" / "volumes.csv").read_text().splitlines()[1:]]
+    for case, _, voxels, ml, mm2 in rows:
+        if case in "ab":
+            assert (ml, mm2) == ("", "")
+        else:
+            pixel_mm2 = {"c": 1.25 * 1.5, "d": 1e-6}[case]
+            assert float(mm2) == pytest.approx(int(voxels) * pixel_mm2, rel=1e-4)
+            assert float(ml) == pytest.approx(float(mm2) / 1000, rel=1e-4)
+
+
+def test_spacing_is_said_of_pictures_alone(trained: Run, scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(VolumeError) as caught:
+        predict(trained, [scans], tmp_path / "out", spacing_mm=(1, 1))
+    assert [problem.what for problem in caught.value.problems] == [
+        f"{scans / f'{case}_0000.nii.gz'} is no picture, and says its own spacing." for case in CASES
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_folder_holds_beside_volumes_is_named(trained: Run, scans: Path, tmp_path: Path) -> None:
+    for name in ("x.jpg", "y.dcm", "notes.txt", "split.csv", ".hidden.jpg"):
+        (scans / name).touch()
+    done = predict(trained, [scans], tmp_path / "out")
+    assert done.notes == ["2 files passed over, no volume that boundseg reads: x.jpg, y.dcm"]
+    for path in scans.glob("*.nii.gz"):
+        path.unlink()
+    with pytest.raises(VolumeError, match=r"scans holds no volume, but x\.jpg, y\.dcm\."):
+        predict(trained, [scans], tmp_path / "none")
+
+
+def test_a_file_of_another_format_is_refused_by_its_name(trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").touch()
+    with pytest.raises(VolumeError) as caught:
+        predict(trained, [tmp_path / "x.jpg", tmp_path / "y.gif"], tmp_path / "out")
+    assert [problem.what for problem in caught.value.problems] == [
+        "x.jpg has no ending of a volume that boundseg reads.",
+        "y.gif is not there.",
     ]
 
 

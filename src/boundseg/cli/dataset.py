@@ -186,6 +186,7 @@ def convert_labels(folder: Path, dataset: Path, name: str, meaning: list[str], f
         "nothing drawn": drawn.empty,
         "training cases without a drawing": drawn.missing,
         kept: drawn.kept,
+        f"drawings of {len(drawn.of_test)} test case(s) passed over": drawn.of_test,
         "folders not looked into": drawn.folders,
         "of --map, held by no drawing": [str(value) for value in drawn.unused],
     }

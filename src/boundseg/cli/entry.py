@@ -25,7 +25,7 @@ from boundseg.cli.results import evaluate, predict, report
 from boundseg.cli.sigterm import sigterm_as_ctrl_c
 from boundseg.cli.train import train
 from boundseg.errors import InputError
-from boundseg.terminal import Verbosity, err, out, plain
+from boundseg.terminal import Verbosity, err, is_first_process, out, plain
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY}
@@ -70,6 +70,11 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)
+    except SystemExit as ended:
+        # typer ends so by an interruption that no verb has caught, without a word
+        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt) and is_first_process():
+            err.print("interrupted")
+        raise
     except Exception as error:
         if refused := _refused_file(error):
             err.print(f"[red]error:[/] {plain(refused)}")

@@ -37,7 +37,9 @@ def priors(
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option("--column", help="For report: a column of sizes, as 'LV (mL)'; may be repeated."),
+        typer.Option(
+            "--column", help="For report: a column of sizes or tags, as 'LV (mL)', 'LV (yes/no)'; may be repeated."
+        ),
     ] = None,
     case_column: Annotated[str, typer.Option(help="For report: the column of case names.")] = "case",
     set_name: Annotated[
@@ -59,7 +61,7 @@ def priors(
         str | None,
         typer.Option(
             help="Of the bounds. Default: mm2 for common, px for individual, mL for volume; of other quantities, "
-            "their first. For report: of the table, where its columns do not say."
+            "their first. For report: of the table, where its columns do not say; tag: yes or no."
         ),
     ] = None,
     cases: Cases = None,
@@ -125,6 +127,15 @@ def priors(
         f"The sets are: {', '.join(opened.label_sets) or 'none'}; boundseg weaken makes one from masks.",
     )
     named, regions = named_cases(opened, cases), list(classes or opened.classes)
+    passed_over: list[str] = []
+    if kind in ("tags", "common"):
+        there, without = derive.labelled(opened, named, labels)
+        require(
+            bool(there) and (cases is None or not without),
+            f"{', '.join(without[:4])}{' …' if len(without) > 4 else ''}: no labels of the set {labels!r}.",
+            "Name others with --cases, leave it out, or draw labels.",
+        )
+        named, passed_over = there, without
     grid = grid_of(size, fit)
     path = dataset / "priors.csv"
     measured: dict[str, Any] = {
@@ -163,6 +174,7 @@ def priors(
     oracle = " (oracle: from full masks)" if kind in ("individual", "volume", "box") else ""
     told = f", {absent} of them say absent" if quantity == "size" and kind != "box" else ""
     out.print(f"{path}: {len(rows)} rows of the set {set_name!r}{oracle}{told}")
+    show_lists({f"without labels of the set {labels!r}, passed over": passed_over})
 
 
 def report(
@@ -181,8 +193,8 @@ def report(
     from boundseg.data.reported import merged, reported, understand
     from boundseg.data.spreadsheet import read_sheet
 
-    require(sheet is not None, "report needs the table of sizes.", "Add --table volumes.csv.")
-    require(bool(columns), "report needs a column of sizes.", "Add --column 'LV (mL)'.")
+    require(sheet is not None, "report needs the table of sizes or tags.", "Add --table volumes.csv.")
+    require(bool(columns), "report needs a column of sizes or tags.", "Add --column 'LV (mL)'.")
     assert sheet is not None, "required above"
     opened = open_dataset(dataset)
     read = read_sheet(sheet)
@@ -196,17 +208,18 @@ def report(
     out.print(f"{path}: {len(found.rows)} rows of the set {set_name!r} from {sheet}")
     for column in understood:
         factor = "" if column.factor == 1 else f", one of them {column.factor:g} {column.unit}"
-        out.print(f"column {column.name!r}: {column.region} in {column.unit}{factor}")
+        told = "present or absent" if column.unit == "tag" else f"in {column.unit}{factor}"
+        out.print(f"column {column.name!r}: {column.region} {told}")
     if replaced or kept:
         stay = f", {len(kept)} kept where the cell is empty: {', '.join(kept)}" if kept else ""
         out.print(f"of that set before: {replaced} rows replaced{stay}")
-    told = {
+    lists = {
         "numbers taken as cases": found.as_numbers,
         "empty": found.empty,
         "training cases not in the table": found.missing,
         "passed over": found.passed_over,
     }
-    show_lists(told)
+    show_lists(lists)
 
 
 def grid_of(size: tuple[int, int] | None, fit: Fit) -> Grid | None:

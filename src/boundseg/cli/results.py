@@ -14,6 +14,7 @@ from boundseg.terminal import out, show_table, status
 
 if TYPE_CHECKING:
     from boundseg.evaluation.tables import Evaluation
+    from boundseg.training.predict import Predicted
 
 
 def predict(
@@ -28,6 +29,7 @@ def predict(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Average over reversed rows and columns, too: four times the work.")
     ] = False,
+    spacing: Annotated[str, typer.Option(help="Of pictures: of pixels, as 0.5um. Default: as the files say.")] = "",
     largest_component: Annotated[
         list[str] | None,
         typer.Option(help="A class or union that keeps its largest connected part, or all; may be repeated."),
@@ -41,6 +43,8 @@ def predict(
     Volumes in, label maps out, each on its own grid. Of several runs, probabilities are averaged:
     boundseg predict runs/fold0 runs/fold1 scans/ --out predictions
     """
+    from boundseg.data.picture_io import parse_spacing
+    from boundseg.training.predict import PartlyPredictedError
     from boundseg.training.predict import predict as predict_volumes
     from boundseg.training.run import Run
 
@@ -48,22 +52,32 @@ def predict(
     count = max(1, sum(1 for _ in takewhile(lambda path: (path / "config.yaml").is_file(), paths)))
     runs, images = [Run.open(path) for path in paths[:count]], paths[count:]
     require(bool(images), "there is nothing to predict.", "Name volumes, or folders of volumes, behind the run.")
-    with status("predicting") as report:
-        done = predict_volumes(
-            runs,
-            images,
-            folder,
-            probabilities=probabilities,
-            mirror=mirror,
-            largest_component=largest_component or (),
-            overwrite=overwrite,
-            which=which,
-            device=device_named(device),
-            report=report,
-        )
+    try:
+        with status("predicting") as report:
+            done = predict_volumes(
+                runs,
+                images,
+                folder,
+                probabilities=probabilities,
+                mirror=mirror,
+                spacing_mm=parse_spacing(spacing) if spacing else None,
+                largest_component=largest_component or (),
+                overwrite=overwrite,
+                which=which,
+                device=device_named(device),
+                report=report,
+            )
+    except PartlyPredictedError as partly:
+        _print_predicted(partly.done, folder)
+        raise
+    _print_predicted(done, folder)
+
+
+def _print_predicted(done: Predicted, folder: Path) -> None:
     for note in done.notes:
         out.print(f"note: {note}")
-    out.print(f"{folder}: {len(done.written)} label maps, their volumes in volumes.csv")
+    where = ", their volumes in volumes.csv" if done.written else ""
+    out.print(f"{folder}: {len(done.written)} label maps{where}")
 
 
 def evaluate(

@@ -355,17 +355,28 @@ def require_finite(array: np.ndarray, path: Path) -> None:
 
 
 def require_same_grid(path: Path, volume: Volume, image: Volume) -> None:
-    """Raises VolumeError where a volume's shape or affine is not that of its image."""
+    """Raises VolumeError where a volume's shape or affine is not that of its image; pictures may say no affine."""
     if volume.array.shape != image.array.shape:
         raise VolumeError(
             f"{path.name} has the shape {volume.array.shape}, its image {image.array.shape}.",
             str(path.parent),
             "Resample it onto the image's grid.",
         )
+    if not (volume.measured and image.measured):
+        return  # few tools write the size of a picture's pixels again
     corners = np.array([[*corner, 1] for corner in product(*((0, n - 1) for n in image.array.shape))])
     apart_mm = np.abs(corners @ (volume.affine - image.affine).T).max()
     # a tenth of a voxel in the corners: exporters round the affine, and nothing smaller matters
     if not apart_mm <= 0.1 * min(image.spacing_mm):
+        if volume_io.ending(path) in PICTURE_ENDINGS:
+            own, other = (
+                f"{rows:.4g} x {columns:.4g} mm" for rows, columns, _ in (volume.spacing_mm, image.spacing_mm)
+            )
+            raise VolumeError(
+                f"{path.name} has pixels of {own}, its image of {other}.",
+                str(path.parent),
+                "Write the image's resolution into it (TIFF's resolution tags, PNG's pHYs), or none at all.",
+            )
         raise VolumeError(
             f"{path.name} has another affine than its image (voxels are up to {apart_mm:.3g} mm apart).",
             str(path.parent),

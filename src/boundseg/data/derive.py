@@ -70,6 +70,13 @@ def tags(
     return rows
 
 
+def labelled(dataset: Dataset, cases: Iterable[str], label_set: str) -> tuple[list[str], list[str]]:
+    """The cases that have a file of a label set, and those that have none."""
+    named = list(cases)
+    there = [case for case in named if dataset.label_path(case, label_set).is_file()]
+    return there, [case for case in named if case not in there]
+
+
 def common(
     dataset: Dataset,
     cases: Iterable[str],

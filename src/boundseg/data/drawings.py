@@ -21,7 +21,7 @@ from boundseg.nearest import did_you_mean
 
 IGNORE = "ignore"
 NAMES = "{case}"
-_OF_TEST = "Move the drawing elsewhere; or the image to imagesTr, and its patient in splits.json from test to train."
+_OF_TEST = "Draw on others; or move the images to imagesTr, and their patients in splits.json from test to train."
 _ENDINGS = ", ".join((*volume_io.NIFTI_ENDINGS, *volume_io.ITK_ENDINGS))
 _PICTURES = ", ".join(PICTURE_ENDINGS)
 # what else tools save as images: passed over in silence, a drawing would be missed
@@ -42,6 +42,7 @@ class Drawn:
         missing: Training cases without a drawing, and without labels of an earlier call.
         kept: Training cases without a drawing whose labels of an earlier call stay.
         folders: Folders beside the drawings that hold files as well, and were not looked into.
+        of_test: Test cases whose drawings were passed over: they would teach nothing.
         unused: Values and names of the map that no drawing holds.
     """
 
@@ -54,6 +55,7 @@ class Drawn:
     missing: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    of_test: list[str] = field(default_factory=list)
     unused: list[Drawing] = field(default_factory=list)
 
 
@@ -115,10 +117,10 @@ def convert_drawings(
         report: Told of each case.
 
     Raises:
-        InputError: A file is of no training case, cannot be read, lies on another grid, or holds a value that has no
-            meaning; every such problem is listed, and nothing is written.
+        InputError: A file is of no case, cannot be read, lies on another grid, or holds a value that has no meaning,
+            or all are of test cases; every such problem is listed, and nothing is written.
     """
-    if name == "full" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if name == "full" or not re.fullmatch(r"[^\W_][\w.-]*", name):
         fact = f"a weak label set cannot be called {name!r}."
         raise DatasetError(fact, remedy="Choose another --name, of letters, digits, _ and -.")
     if folder.is_file():
@@ -126,7 +128,7 @@ def convert_drawings(
     target = dataset.label_path("", name).parent
     if folder.resolve() == target.resolve():
         raise DatasetError("the drawings lie where the labels go.", str(folder), "Move the drawings elsewhere.")
-    paths, problems = _match(folder, dataset, names)
+    paths, of_test, problems = _match(folder, dataset, names)
     values = {value: dataset.ignore if to == IGNORE else dataset.labels[to] for value, to in meaning.items()}
     drawn, seen = Drawn(dict.fromkeys(dataset.labels, 0), dict.fromkeys(dataset.labels, 0)), set[Drawing]()
     segments: dict[int, tuple[str, str]] = {}
@@ -152,12 +154,13 @@ def convert_drawings(
     drawn.missing = [case for case in without if case not in drawn.kept]
     beside = (path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith("."))
     drawn.folders = [path.name for path in beside if any(volume_io.ending(file) for file in path.rglob("*"))]
+    drawn.of_test = of_test
     drawn.unused = [value for value in meaning if value != 0 and value not in seen]
     return drawn
 
 
-def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path], list[Problem]]:
-    """The drawing of each case, and the files that are of none."""
+def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path], list[str], list[Problem]]:
+    """The drawing of each training case, the test cases that have one, and the files that are of no case."""
     if names.count(NAMES) != 1:
         raise DatasetError(
             f"--files {names!r} does not say where the case stands.", remedy="Give --files '{case}-label'."
@@ -180,6 +183,7 @@ def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path],
         raise DatasetError(f"{folder} holds no drawing.", remedy=f"Give a folder of label maps ({_ENDINGS}).")
     before, _, after = names.partition(NAMES)
     paths: dict[str, Path] = {}
+    of_test: list[str] = []
     for path in found:
         stem = volume_io.stem(path).removesuffix(SUFFIX)
         case = stem[len(before) : len(stem) - len(after)]
@@ -189,14 +193,15 @@ def _match(folder: Path, dataset: Dataset, names: str) -> tuple[dict[str, Path],
             remedy = "Rename it to CASE, or say how files are called: --files '{case}-label'."
             problems.append(Problem(f"{path.name} is of no case of {dataset.folder}{near}", where, remedy))
         elif case not in dataset.training_cases:
-            fact = f"{path.name} is of {case}, a test case, which teaches nothing."
-            problems.append(Problem(fact, where, _OF_TEST))
+            of_test.append(case)
         elif case in paths:
             fact = f"{path.name} and {paths[case].name} are both of {case}."
             problems.append(Problem(fact, where, "Keep one of them."))
         else:
             paths[case] = path
-    return paths, problems
+    if of_test and not paths and not problems:
+        problems.append(Problem("all drawings are of test cases, which teach nothing.", str(folder), _OF_TEST))
+    return paths, of_test, problems
 
 
 def _misnamed(

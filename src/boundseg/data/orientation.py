@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 
 from boundseg.data import volume_io
 from boundseg.data.dataset import Dataset
-from boundseg.data.picture_io import PICTURE_ENDINGS
+from boundseg.data.picture_io import PICTURE_ENDINGS, read_pixel_mm
 from boundseg.data.volume_io import Volume
 
 THICKER = 1.5  # an axis that is so much thicker than that of the slices was probably meant as theirs
@@ -45,6 +45,23 @@ def orientations(dataset: Dataset, cases: Collection[str]) -> list[str]:
     return list(by_orientation(affines))
 
 
+def pixels_mm(dataset: Dataset, cases: Collection[str]) -> list[float]:
+    """The shortest and the longest side of cases' pixels, from their files' headers; empty where none says them.
+
+    Raises:
+        VolumeError: A header cannot be read.
+    """
+    sides: list[float] = []
+    for case in cases:
+        path = dataset.image_paths(case)[0]
+        if dataset.file_ending in PICTURE_ENDINGS:
+            sides += read_pixel_mm(path) or ()
+        else:
+            spacing = np.linalg.norm(volume_io.read_affine(path)[:3, :3], axis=0)
+            sides += np.delete(spacing, dataset.slice_axis).tolist()
+    return [min(sides), max(sides)] if sides else []
+
+
 def differences(dataset: Dataset, grids: Mapping[str, Volume]) -> list[str]:
     """What a training would take as it lies in the files and somebody may not have meant, a sentence each.
 
@@ -57,7 +74,7 @@ def differences(dataset: Dataset, grids: Mapping[str, Volume]) -> list[str]:
     found = []
     of = by_orientation({case: volume.affine for case, volume in grids.items()})
     if len(of) > 1:
-        shown = "; ".join(f"{codes} {len(cases)} ({_few(cases)})" for codes, cases in of.items())
+        shown = "; ".join(f"{codes} {len(cases)} ({few(cases)})" for codes, cases in of.items())
         found.append(
             f"the images' axes point in several directions: {shown}. Nothing is turned: bring images and labels to "
             "one, for example with nibabel.as_closest_canonical."
@@ -67,7 +84,7 @@ def differences(dataset: Dataset, grids: Mapping[str, Volume]) -> list[str]:
     if thin:
         sizes = " x ".join(f"{size:.4g}" for size in grids[thin[0]].spacing_mm)
         found.append(
-            f"slices are stacked along axis {dataset.slice_axis}, which is not the thickest axis of {_few(thin)} "
+            f"slices are stacked along axis {dataset.slice_axis}, which is not the thickest axis of {few(thin)} "
             f"(voxels of {sizes} mm). Was another slice_axis meant in dataset.json?"
         )
     in_plane_mm = {case: min(spacing[:2]) for case, spacing in spacings_mm.items()}
@@ -80,6 +97,7 @@ def differences(dataset: Dataset, grids: Mapping[str, Volume]) -> list[str]:
     return found
 
 
-def _few(cases: Collection[str]) -> str:
+def few(cases: Collection[str]) -> str:
+    """The first of some names, and how many more there are."""
     shown = list(cases)[:SHOWN]
     return ", ".join(shown) + (f" and {len(cases) - len(shown)} more" if len(cases) > len(shown) else "")

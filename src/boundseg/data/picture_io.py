@@ -103,10 +103,17 @@ def count_channels(path: Path) -> int:
         return 3 if image.mode in ("P", "CMYK") else bands - (bands in (2, 4))
 
 
-def write_picture(path: Path, array: Shaped[np.ndarray, "H W"], spacing_mm: Sequence[float]) -> None:
+def read_pixel_mm(path: Path) -> tuple[float, float] | None:
+    """The two sides of a pixel, from the file's header; None where nothing says them. Raises as count_channels."""
+    with _opened(path) as image:
+        sides_mm, told = _spacing_mm(image)
+        return sides_mm if told else None
+
+
+def write_picture(path: Path, array: Shaped[np.ndarray, "H W"], spacing_mm: Sequence[float] | None) -> None:
     """Writes one channel as it is: PNG of 8 or 16 bits, TIFF also of 32 and of float32, with the size of a pixel.
 
-    A spacing of 1 mm is that of pictures which say none, and is not written. PNG counts whole pixels per metre.
+    Nothing says that size where the spacing is None. PNG counts whole pixels per metre.
 
     Raises:
         VolumeError: The format has no such numbers.
@@ -121,8 +128,8 @@ def write_picture(path: Path, array: Shaped[np.ndarray, "H W"], spacing_mm: Sequ
             f"{path.name} cannot hold {array.dtype.name}.", str(path.parent), f"It takes {', '.join(modes)}."
         )
     options: dict[str, Any] = {} if path.suffix.lower() == ".png" else {"compression": "tiff_deflate"}
-    rows_mm, columns_mm = spacing_mm
-    if (rows_mm, columns_mm) != (1.0, 1.0):
+    if spacing_mm is not None:
+        rows_mm, columns_mm = spacing_mm
         if path.suffix.lower() == ".png":
             options["dpi"] = (25.4 / columns_mm, 25.4 / rows_mm)
         else:

@@ -1,4 +1,4 @@
-"""Bounds of whole volumes, or of pictures, from a table of reports: a size a case, whatever unit and decimal mark."""
+"""Bounds of whole volumes, or of pictures, from a table of reports: a size or a tag a case, however it is written."""
 
 from __future__ import annotations
 
@@ -30,21 +30,28 @@ SPELLINGS = {spelling: ("mL", of) for of, spellings in _IN_ML.items() for spelli
 SPELLINGS |= {spelling: ("mm2", of) for of, spellings in _IN_MM2.items() for spelling in spellings}
 SPELLINGS |= dict.fromkeys(("px", "pixel", "pixels", "voxel", "voxels"), ("px", 1.0))
 SPELLINGS |= {"%": ("fraction", 0.01), "percent": ("fraction", 0.01), "fraction": ("fraction", 1.0)}
-USE = "Use mL (or cc, cm3), mm3, L or voxels; of pictures mm2, cm2, um2, pixels or %."
-WRITE = "Write 100, 100.5 or 100,5; <60 or >40; or leave it empty."
+# what is only said to be there or not: bounds of 1 px at the least, or of 0
+_TAGS = ("tag", "tags", "yes/no", "y/n", "true/false", "present/absent", "ja/nein", "j/n", "oui/non", "1/0", "0/1")
+SPELLINGS |= dict.fromkeys(_TAGS, ("tag", 1.0))
+PRESENT = ("yes", "y", "true", "present", "ja", "j", "wahr", "vorhanden", "oui", "vrai")
+ABSENT = ("no", "n", "false", "absent", "nein", "falsch", "nicht vorhanden", "non", "faux")
+USE = "Use mL (or cc, cm3), mm3, L or voxels; of pictures mm2, cm2, um2, pixels or %; or tag, of yes and no."
+WRITE = "Write 100, 100.5 or 100,5; <60, >40 or 40-60; or leave it empty. A column of yes and no is one of --unit tag."
+TAG = "Write yes or no (ja, nein; present, absent; 1, 0), or leave it empty."
 COMPUTE = "Open the table in a spreadsheet program and save it, or write the number."
 NOTHING = ("", "-", "–", "?", "n/a", "na", "nan")
 _NUMBER = re.compile(r"(?P<side>[<>≤≥]?)\s*(?P<number>-?\d[\d.,]*)")
+_RANGE = re.compile(r"(?P<least>\d[\d.,]*)\s*(?:[-–—]|\bbis\b|\bto\b)\s*(?P<most>\d[\d.,]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of sizes.
+    """A column of sizes, or of tags: what says whether a class is there.
 
     Attributes:
         name: As the table's header has it.
         region: The class whose size it is.
-        unit: ``mL`` or ``px``; ``mm2`` or ``fraction``, of pictures.
+        unit: ``mL`` or ``px``; ``mm2`` or ``fraction``, of pictures; ``tag``.
         factor: What one of the table's numbers is in that unit.
     """
 
@@ -100,6 +107,8 @@ def understand(
             problems += error.problems
             continue
         told, spelt = _class_and_unit(name)
+        if not spelt and not unit and _is_of_words(sheet, name):
+            spelt = "tag"
         region = regions[i] if regions else told
         unknown = [part for part in region.split("+") if part not in dataset.labels]
         if unknown:
@@ -116,7 +125,8 @@ def understand(
             problems.append(Problem(fact, str(sheet.path), "Leave out --unit, or rename the column."))
         elif not spelt and not unit:
             fact = f"column {name!r} does not say its unit."
-            problems.append(Problem(fact, str(sheet.path), "Add --unit mL, or call it 'LV (mL)'."))
+            remedy = "Add --unit mL, or call it 'LV (mL)'; of yes and no --unit tag, or 'LV (yes/no)'."
+            problems.append(Problem(fact, str(sheet.path), remedy))
         else:
             columns.append(Column(name, region, *SPELLINGS[(spelt or unit or "").casefold()]))
     for i, column in enumerate(columns):
@@ -143,8 +153,8 @@ def reported(
     """Rows of ``priors.csv`` for whole volumes: a size and ``margin`` of it to either side.
 
     Of a picture, or whatever has one slice, areas, shares and pixels are told of that slice. A cell ``<60`` or ``>40``
-    gives the one bound that it states, without a margin; an empty cell gives none. A case is named by itself, or by
-    its patient where that has one case.
+    gives the one bound that it states, ``40-60`` both, without a margin; an empty cell gives none. A tag gives 1 px at
+    the least, or 0. A case is named by itself, or by its patient where that has one case.
 
     Args:
         dataset: The dataset; the images of the cases are read for their grids.
@@ -202,6 +212,12 @@ def reported(
     if problems:
         raise PriorsError.of(problems)
     return found
+
+
+def _is_of_words(sheet: Sheet, name: str) -> bool:
+    """Whether all cells of a column are words for yes and no: 1 and 0 may be sizes."""
+    words = {as_text(row[name]).casefold() for _, row in sheet.rows} - {*NOTHING}
+    return bool(words) and words <= {*PRESENT, *ABSENT}
 
 
 def _class_and_unit(name: str) -> tuple[str, str]:
@@ -286,28 +302,60 @@ def _of_case(
         cell = row[column.name]
         if as_text(cell).casefold() in NOTHING:
             continue
+        source, unit = f"{sheet.path.name}, {column.name}: {as_text(cell)}", column.unit
         try:
-            side, number = _size(cell, marks[column.name])
+            if unit == "tag":
+                lower, upper, unit = *_tag(cell), "px"
+            else:
+                low, high = _size(cell, column, marks[column.name])
+                lower, upper = low * column.factor, high * column.factor
+                if low == high:  # a size, of which it is not said how exact it is
+                    lower, upper = (1 - margin) * lower, (1 + margin) * upper
+                    source += f", margin {margin:g}"
         except ValueError as error:
-            wrong.append((f"{column.name!r}: {error}", COMPUTE if as_text(cell).startswith("=") else WRITE))
+            remedy = TAG if unit == "tag" else COMPUTE if as_text(cell).startswith("=") else WRITE
+            wrong.append((f"{column.name!r}: {error}", remedy))
             continue
-        value = number * column.factor
-        lower, upper = (1 - margin) * value, (1 + margin) * value
-        if side in ("<", "≤"):
-            lower, upper = -math.inf, value
-        elif side in (">", "≥"):
-            lower, upper = value, math.inf
-        source = f"{sheet.path.name}, {column.name}: {as_text(cell)}" + ("" if side else f", margin {margin:g}")
-        rows.append(Prior(case, None, column.region, "size", lower, upper, column.unit, set, source))
+        rows.append(Prior(case, None, column.region, "size", lower, upper, unit, set, source))
     return rows, wrong
 
 
-def _size(cell: Cell, decimal_mark: str) -> tuple[str, float]:
-    """Which side a cell states, and the number."""
-    side, number = ("", float(cell)) if not isinstance(cell, str) else _number(cell, decimal_mark)
-    if number < 0:
+def _tag(cell: Cell) -> tuple[float, float]:
+    """Bounds in px of what is there, or not."""
+    word = as_text(cell).casefold()
+    if word in (*PRESENT, "1"):
+        return 1.0, math.inf
+    if word in (*ABSENT, "0"):
+        return 0.0, 0.0
+    raise ValueError(f"{as_text(cell)!r} is neither yes nor no.")
+
+
+def _size(cell: Cell, column: Column, decimal_mark: str) -> tuple[float, float]:
+    """Least and most that a cell states, in the column's unit; the same of one number."""
+    if not isinstance(cell, str):
+        side, least = "", float(cell)
+        most = least
+    elif of_range := _RANGE.fullmatch(text := _without_unit(cell, column)):
+        side, (least, most) = "", (_number(of_range[end], decimal_mark)[1] for end in ("least", "most"))
+    else:
+        side, least = _number(text, decimal_mark)
+        most = least
+    if least < 0:
         raise ValueError(f"{as_text(cell)!r} is below 0.")
-    return side, number
+    if least > most:
+        raise ValueError(f"{as_text(cell)!r} goes from more to less.")
+    return (-math.inf if side in ("<", "≤") else least), (math.inf if side in (">", "≥") else most)
+
+
+def _without_unit(text: str, column: Column) -> str:
+    """A cell's text without the unit behind its number, which has to be the column's."""
+    for spelling in sorted(SPELLINGS, key=len, reverse=True):
+        number = text[: -len(spelling)].rstrip()
+        if text.casefold().endswith(spelling) and number[-1:].isdecimal():
+            if SPELLINGS[spelling] != (column.unit, column.factor):
+                raise ValueError(f"{text!r} is in another unit than its column.")
+            return number
+    return text
 
 
 def _number(text: str, decimal_mark: str) -> tuple[str, float]:
@@ -336,7 +384,7 @@ def _decimal_marks(sheet: Sheet, columns: Sequence[Column]) -> dict[str, str]:
     marks = {}
     for column in columns:
         cells = [cell for _, row in sheet.rows if isinstance(cell := row[column.name], str)]
-        shown = {mark for mark in ".," if any(re.search(rf"\d[{mark}](\d{{1,2}}|\d{{4,}})$", c) for c in cells)}
+        shown = {mark for mark in ".," if any(re.search(rf"\d[{mark}](\d{{1,2}}|\d{{4,}})(?!\d)", c) for c in cells)}
         habit = {";": ",", ",": ".", "": "."}.get(sheet.separator, "")
         marks[column.name] = habit if not shown else shown.pop() if len(shown) == 1 else ""
     return marks

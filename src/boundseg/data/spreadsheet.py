@@ -99,7 +99,9 @@ def _text(path: Path) -> tuple[list[tuple[int, list[Cell]]], str]:
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets prepend a byte order mark
     except UnicodeDecodeError as error:
-        raise PriorsError(f"{path.name} is not UTF-8: {error}", str(path.parent), "Save it as CSV UTF-8.") from error
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        remedy = "Save it as Excel's 'CSV UTF-8 (comma delimited)', or as .xlsx."
+        raise PriorsError(f"{path.name} is not UTF-8 (line {line}).", str(path.parent), remedy) from error
     first, skipped = text.split("\n", 1)[0].strip(), 0
     if first.lower().startswith("sep=") and len(first) == 5:  # Excel's note to itself
         separator, skipped = first[4], 1

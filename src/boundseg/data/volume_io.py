@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -33,11 +33,13 @@ class Volume:
         array: Voxels in the file's axis order, 3D.
         affine: Voxel indices to RAS+ world coordinates in mm, ``[4, 4]``.
         header: What else the file said (nibabel's header; None for SimpleITK's formats).
+        measured: Whether the file says how large its voxels are; of a picture that does not they are taken as 1 mm.
     """
 
     array: Shaped[np.ndarray, "X Y Z"]
     affine: Shaped[np.ndarray, "4 4"]
     header: Any = None
+    measured: bool = True
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -73,6 +75,23 @@ def stem(path: Path) -> str:
     return path.name[: -len(ending(path) or "")] if ending(path) else path.stem
 
 
+def require_ending(path: Path) -> None:
+    """Raises VolumeError where a file is not there and its name is none of a volume, or only the second."""
+    if ending(path):
+        return
+    if not path.exists():
+        raise _missing(path)
+    raise VolumeError(
+        f"{path.name} has no ending of a volume that boundseg reads.",
+        str(path.parent),
+        f"Convert it to one of {', '.join(ENDINGS)}.",
+    )
+
+
+def _missing(path: Path) -> VolumeError:
+    return VolumeError(f"{path.name} is not there.", str(path.parent), "Check the name and the folder.")
+
+
 def read(path: Path) -> Volume:
     """Reads a volume.
 
@@ -81,7 +100,7 @@ def read(path: Path) -> Volume:
             that is not known; its affine is :func:`require_grid`'s.
     """
     volume, scaling = read_stored(path)
-    return Volume(scaling(volume.array), volume.affine, volume.header)
+    return replace(volume, array=scaling(volume.array))
 
 
 def read_stored(path: Path) -> tuple[Volume, Scaling]:
@@ -91,14 +110,9 @@ def read_stored(path: Path) -> tuple[Volume, Scaling]:
         VolumeError: As :func:`read`.
     """
     if not path.is_file():
-        raise VolumeError(f"{path.name} is not there.", str(path.parent), "Check the name and the folder.")
+        raise _missing(path)
+    require_ending(path)
     known = ending(path)
-    if known is None:
-        raise VolumeError(
-            f"{path.name} has no ending of a volume that boundseg reads.",
-            str(path.parent),
-            f"Convert it to one of {', '.join(ENDINGS)}.",
-        )
     if known in PICTURE_ENDINGS:
         # a label map may have a palette: its numbers are the indices
         channels = _of_picture(read_picture(path, palette="index"))
@@ -183,13 +197,14 @@ def read_stored_channels(path: Path) -> list[tuple[Volume, Scaling]]:
 def _of_picture(picture: Picture) -> list[Volume]:
     """Volumes of one slice, a millimetre thick, whose first axis runs down the rows."""
     affine = np.diag([*picture.spacing_mm, 1.0, 1.0])
-    return [Volume(picture.channels[..., c, None], affine) for c in range(picture.channels.shape[2])]
+    measured = bool(picture.told)
+    return [Volume(picture.channels[..., c, None], affine, None, measured) for c in range(picture.channels.shape[2])]
 
 
 def _write_picture(path: Path, array: np.ndarray, like: Volume) -> None:
     if array.shape[2] != 1:
         raise VolumeError(f"{path.name}: a picture has one slice, and there are {array.shape[2]}.")
-    write_picture(path, array[..., 0], like.spacing_mm[:2])
+    write_picture(path, array[..., 0], like.spacing_mm[:2] if like.measured else None)
 
 
 def write(path: Path, array: Shaped[np.ndarray, "X Y Z"], like: Volume) -> None:
@@ -329,7 +344,12 @@ def _nifti(path: Path, like: Volume, dtype: np.dtype[Any]) -> Iterator[Callable[
 
     header = like.header.copy() if like.header is not None else None
     # the header is made for an array of that shape and type, which costs no memory
-    image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), like.array.shape), like.affine, header)
+    logger: Any = nib.imageglobals.logger
+    logger.disabled, before = True, logger.disabled  # of a NIfTI-2 header it says that it becomes one of NIfTI-1
+    try:
+        image = nib.Nifti1Image(np.broadcast_to(np.zeros((), dtype), like.array.shape), like.affine, header)
+    finally:
+        logger.disabled = before
     # the intensity scaling and display range of the image are not those of a label map written on its grid
     image.header.set_slope_inter(1, 0)
     image.header["cal_min"] = image.header["cal_max"] = 0

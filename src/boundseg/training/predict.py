@@ -7,19 +7,20 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from boundseg.data import volume_io
-from boundseg.data.orientation import axis_codes
+from boundseg.data.orientation import axis_codes, few
 from boundseg.data.picture_io import PICTURE_ENDINGS, count_channels
 from boundseg.data.stored import StoredSlices, read_stored
 from boundseg.data.volume_io import ENDINGS, Volume
 from boundseg.errors import InputError, Problem, VolumeError
 from boundseg.inference import Ensemble, Predictor, VolumePredictor, largest_components, most_probable, regions_named
 from boundseg.training import volumes
+from boundseg.training.pixels import note, require_size
 from boundseg.training.run import Run, Which, require_folder
 from boundseg.training.together import require_alike, together
 
@@ -32,6 +33,16 @@ class Predicted:
     notes: list[str] = field(default_factory=list)
 
 
+class PartlyPredictedError(VolumeError):
+    """Some cases could not be predicted.
+
+    Attributes:
+        done: The others.
+    """
+
+    done: Predicted
+
+
 def predict(
     run: Run | Sequence[Run],
     images: Iterable[Path],
@@ -42,12 +53,13 @@ def predict(
     which: Which = "best",
     device: str = "cpu",
     mirror: bool = False,
+    spacing_mm: tuple[float, float] | None = None,
     largest_component: Sequence[str] = (),
     report: Callable[[str], None] = lambda case: None,
 ) -> Predicted:
     """Predicts volumes; ``CASE.nii.gz`` has the affine, shape and orientation of its input, unsigned bytes.
 
-    ``volumes.csv`` beside them has a row for each case and class: voxels, and mL.
+    ``volumes.csv`` beside them has a row for each case and class: voxels, and mL; of one slice also mm2.
 
     Args:
         run: A finished or running training; of several, the probabilities are averaged on the scan's own grid.
@@ -59,38 +71,51 @@ def predict(
         which: ``best`` or ``last`` weights.
         device: Where to compute.
         mirror: Average over images with rows and columns reversed, too; four times the work.
+        spacing_mm: Of pictures, between rows and between columns; left out, what each file says.
         largest_component: Classes, or unions such as ``LV+Myo``, of which a volume keeps its largest connected part;
             ``all`` names each class by itself. Probabilities stay what they are.
         report: Told of each case.
 
     Raises:
         InputError: Before anything is computed: files that are no cases of the network's channels, an ``out`` that
-            is no folder, files that exist. Then volumes that cannot be read or do not fit, when the others have been
-            predicted; and a file that the disk refuses, which ends the prediction.
+            is no folder, files that exist, a spacing for what is no picture. Then volumes that cannot be read, do not
+            fit, or would become too large (:func:`boundseg.training.pixels.require_size`), when the others have been
+            predicted; and a file that the disk refuses, which ends the prediction. These are a
+            :class:`PartlyPredictedError`.
     """
     runs = [run] if isinstance(run, Run) else list(run)
     require_alike(runs)
     run = runs[0]
     kept = regions_named(largest_component, run.labels)
-    cases = _cases(images, len(run.environment["channels"]))
+    files, passed_over = _files(images)
+    cases = _cases(files, len(run.environment["channels"]))
     targets = {case: _targets(case, paths, out, run.labels, probabilities) for case, paths in cases.items()}
     require_folder(out)
     _require_free(cases, targets, overwrite)
+    if spacing_mm:
+        _require_pictures(cases)
     volumes.require_own(out)
     predictor = together(runs, which, device, mirror)
     axis = int(run.environment["slice_axis"])
     done, problems, counted = Predicted(), list[Problem](), dict[str, volumes.Counted]()
+    if passed_over:
+        count = f"{len(passed_over)} file{'s' if len(passed_over) > 1 else ''}"
+        done.notes.append(f"{count} passed over, no volume that boundseg reads: {few(passed_over)}")
+    of_pixels: dict[str, list[str]] = {}
     for case, paths in cases.items():
         try:
             slices, volume = read_stored(paths, axis)
+            if spacing_mm:
+                volume = replace(volume, affine=np.diag([*spacing_mm, 1.0, 1.0]), measured=True)
+            rows_mm, columns_mm = (s for i, s in enumerate(volume.spacing_mm) if i != axis)
+            steps_mm = rows_mm, columns_mm, volume.spacing_mm[axis]
+            require_size(case, paths[0], slices.shape, steps_mm, runs)
         except InputError as error:
             problems += error.problems
             continue
-        rows_mm, columns_mm = (s for i, s in enumerate(volume.spacing_mm) if i != axis)
-        spacing_mm = rows_mm, columns_mm, volume.spacing_mm[axis]
-        counts = volumes.Counted(run.labels, math.prod(spacing_mm) / 1000)
+        counts = _counted(run.labels, volume, slices.shape[0], steps_mm)
         try:
-            _predict_case(predictor, slices, spacing_mm, targets[case], volume, axis, counts, kept)
+            _predict_case(predictor, slices, steps_mm, targets[case], volume, axis, counts, kept)
         except VolumeError as error:
             # what the disk refuses now it refuses of the next case as well
             left = len(cases) - list(cases).index(case)
@@ -100,18 +125,31 @@ def predict(
         done.written.append(targets[case][LABELS])
         counted[case] = counts
         done.notes += _turned(case, volume, runs)
-        cut = predictor.cuts(slices.shape, spacing_mm)
+        if told := note(volume, steps_mm, runs):
+            of_pixels.setdefault(told, []).append(case)
+        cut = predictor.cuts(slices.shape, steps_mm)
         if cut:
             done.notes.append(f"{case}: {cut}")
         report(case)
+    done.notes += [f"{few(cases_told)}: {told}" for told, cases_told in of_pixels.items()]
     try:
         if counted:
             volumes.write(out, counted)
     except VolumeError as error:
         problems += error.problems
     if problems:
-        raise InputError.of(problems)
+        partly = PartlyPredictedError.of(problems)
+        partly.done = done
+        raise partly
     return done
+
+
+def _counted(
+    labels: Mapping[str, int], volume: Volume, slices: int, spacing_mm: tuple[float, float, float]
+) -> volumes.Counted:
+    if not volume.measured:
+        return volumes.Counted(labels, None)
+    return volumes.Counted(labels, math.prod(spacing_mm) / 1000, math.prod(spacing_mm[:2]) if slices == 1 else None)
 
 
 def _turned(case: str, volume: Volume, runs: Sequence[Run]) -> list[str]:
@@ -125,6 +163,14 @@ def _turned(case: str, volume: Volume, runs: Sequence[Run]) -> list[str]:
 
 
 UNFIT = r"[/\\\0]"  # letters that no file's name holds
+BESIDE = (
+    ".txt",
+    ".csv",
+    ".json",
+    ".md",
+    ".raw",
+    ".zraw",
+)  # what lies beside volumes; .mhd keeps its voxels in the last
 LABELS = "label map"  # among the targets of a case, whose other names are classes
 
 
@@ -186,14 +232,35 @@ def _predict_case(
             write[LABELS](largest)
 
 
-def _cases(images: Iterable[Path], channels: int) -> dict[str, list[Path]]:
-    """The files of each case, in the order of their channels."""
+def _files(images: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """The volumes among files and in folders, and the names of what was passed over there."""
     files: list[Path] = []
+    passed_over: list[str] = []
+    problems: list[Problem] = []
     for path in images:
-        inside = [p for p in sorted(path.iterdir()) if volume_io.ending(p)] if path.is_dir() else [path]
-        if not inside:
-            raise VolumeError(f"the folder {path} holds no volume.", remedy=f"Volumes end in {', '.join(ENDINGS)}.")
-        files += [p for p in inside if not p.name.startswith(".")]
+        if not path.is_dir():
+            files.append(path)
+            try:
+                volume_io.require_ending(path)
+            except VolumeError as error:
+                problems += error.problems
+            continue
+        inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
+        volumes_there = [p for p in inside if volume_io.ending(p)]
+        others = [p.name for p in inside if p not in volumes_there and p.is_file() and p.suffix.lower() not in BESIDE]
+        if not volumes_there:
+            held = f", but {few(others)}" if others else ""
+            fact = f"the folder {path} holds no volume{held}."
+            problems.append(Problem(fact, remedy=f"Volumes end in {', '.join(ENDINGS)}."))
+        files += volumes_there
+        passed_over += others
+    if problems:
+        raise VolumeError.of(problems)
+    return files, passed_over
+
+
+def _cases(files: Sequence[Path], channels: int) -> dict[str, list[Path]]:
+    """The files of each case, in the order of their channels."""
     cases: dict[str, list[tuple[int, Path]]] = {}
     for path, (case, channel) in zip(files, _numbered([volume_io.stem(path) for path in files], channels), strict=True):
         cases.setdefault(case, []).append((channel, path))
@@ -244,6 +311,17 @@ def _numbered(stems: list[str], channels: int) -> Iterator[tuple[str, int]]:
                 yield match[1], int(match[2])
                 continue
         yield stem, 0
+
+
+def _require_pictures(cases: Mapping[str, list[Path]]) -> None:
+    problems = [
+        Problem(f"{path} is no picture, and says its own spacing.", remedy="Leave out --spacing, or predict it apart.")
+        for paths in cases.values()
+        for path in paths
+        if volume_io.ending(path) not in PICTURE_ENDINGS
+    ]
+    if problems:
+        raise VolumeError.of(problems)
 
 
 def _require_free(cases: Mapping[str, list[Path]], targets: Mapping[str, Mapping[str, Path]], overwrite: bool) -> None:

@@ -11,14 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch import nn
 
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
-from boundseg.data.orientation import orientations
+from boundseg.data.orientation import orientations, pixels_mm
 from boundseg.data.stored import StoredSlices
 from boundseg.errors import InputError, RunError, VolumeError
 from boundseg.inference import Mirrored, Predictor, VolumePredictor, largest_components, regions_named
@@ -38,6 +38,7 @@ from boundseg.training.state.checkpoint import Checkpoint
 from boundseg.training.state.writing import append, writing
 
 Which = Literal["best", "last"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Run:
             "labels": dataset.labels,
             "channels": dataset.channels,
             "slice_axis": dataset.slice_axis,
-            "orientations": _orientations(dataset, taught),
+            "orientations": _of_headers(orientations, dataset, taught),
+            "pixels_mm": _of_headers(pixels_mm, dataset, taught),
             "data": dataset.fingerprint(),
             "patients": {name: list(members) for name, members in patients.items()},
         }
@@ -256,10 +258,10 @@ class Run:
             append(self.folder / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
 
 
-def _orientations(dataset: Dataset, cases: Collection[str]) -> list[str]:
-    """How the images lie that teach; nothing where prepared data are trained without what reads headers."""
+def _of_headers(found: Callable[[Dataset, Collection[str]], list[T]], dataset: Dataset, cases: list[str]) -> list[T]:
+    """What headers say of the images that teach; nothing where prepared data are trained without what reads them."""
     try:
-        return orientations(dataset, cases)
+        return found(dataset, cases)
     except ImportError:
         return []
 

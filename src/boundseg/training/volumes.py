@@ -15,7 +15,7 @@ from boundseg.data import atomic
 from boundseg.errors import VolumeError
 
 NAME = "volumes.csv"
-COLUMNS = ("case", "class", "voxels", "mL")
+COLUMNS = ("case", "class", "voxels", "mL", "mm2")
 
 
 @dataclass
@@ -24,12 +24,14 @@ class Counted:
 
     Attributes:
         labels: Class names and values, the background among them.
-        voxel_ml: Of one voxel.
+        voxel_ml: Of one voxel; None where nothing says its size.
+        pixel_mm2: Of one, in a case of one slice; else None.
         voxels: By class, the background left out.
     """
 
     labels: Mapping[str, int]
-    voxel_ml: float
+    voxel_ml: float | None
+    pixel_mm2: float | None = None
     voxels: dict[str, int] = field(default_factory=dict)
 
     def add(self, maps: UInt8[np.ndarray, "*slices"]) -> None:
@@ -40,8 +42,12 @@ class Counted:
                 self.voxels[name] = self.voxels.get(name, 0) + int(counts[value])
 
     def rows(self, case: str) -> list[list[str]]:
-        """Lines of the table."""
-        return [[case, name, str(count), f"{count * self.voxel_ml:.6g}"] for name, count in self.voxels.items()]
+        """Lines of the table; cells of what is not known are empty."""
+        units = (self.voxel_ml, self.pixel_mm2)
+        return [
+            [case, name, str(count), *("" if one is None else f"{count * one:.6g}" for one in units)]
+            for name, count in self.voxels.items()
+        ]
 
 
 def require_own(folder: Path) -> None:
@@ -75,6 +81,8 @@ def _read(folder: Path) -> list[list[str]]:
         header, *rows = list(csv.reader(StringIO(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, csv.Error):
         header, rows = [], []
+    if tuple(header) == COLUMNS[:-1]:  # of a version that had no mm2
+        header, rows = list(COLUMNS), [[*row, ""] for row in rows]
     if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
         fact = f"{path} is no table of a prediction, and would be replaced."
         raise VolumeError(fact, remedy="Choose another --out, or rename it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,9 +56,13 @@ def parse_classes(texts: Sequence[str]) -> dict[int, str]:
     meaning: dict[int, str] = {}
     problems = []
     for part in (part.strip() for text in texts for part in text.split(",")):
-        match = re.fullmatch(r"(\d+)\s*=\s*([A-Za-z0-9_. -]*[A-Za-z0-9_.-])", part)
+        # a letter and its accent may be typed as two characters
+        match = re.fullmatch(r"(\d+)\s*=\s*(\S.*)", unicodedata.normalize("NFC", part))
         if not match:
             problems.append(Problem(f"--map: {part!r} is no VALUE=CLASS.", "", 'Give --map "1=tumour,2=stroma".'))
+        elif unfit := re.sub(r"[\w. -]", "", match[2]):
+            fact = f"--map: the class {match[2]!r} has {unfit[0]!r} in its name."
+            problems.append(Problem(fact, "", "Use letters, digits, blanks, and . - _ within it."))
         elif meaning.setdefault(int(match[1]), match[2]) != match[2]:
             fact = f"--map: {match[1]} means both {meaning[int(match[1])]!r} and {match[2]!r}."
             problems.append(Problem(fact, "", "Keep one of them."))
@@ -150,8 +155,8 @@ def convert_images(
                 picture = read_picture(path)
                 channels = picture.channels.shape[2]
                 counts.setdefault(channels, path.name)
-                spacing = spacing_mm or picture.spacing_mm
-                told = ("--spacing" if spacing_mm else picture.told, *spacing)
+                spacing = spacing_mm or (picture.spacing_mm if picture.told else None)
+                told = ("--spacing" if spacing_mm else picture.told, *(spacing or picture.spacing_mm))
                 done.spacings[told] = done.spacings.get(told, 0) + 1
                 (folder / f"images{side}").mkdir(exist_ok=True)
                 for channel in range(channels):
