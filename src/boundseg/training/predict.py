@@ -163,14 +163,8 @@ def _turned(case: str, volume: Volume, runs: Sequence[Run]) -> list[str]:
 
 
 UNFIT = r"[/\\\0]"  # letters that no file's name holds
-BESIDE = (
-    ".txt",
-    ".csv",
-    ".json",
-    ".md",
-    ".raw",
-    ".zraw",
-)  # what lies beside volumes; .mhd keeps its voxels in the last
+# what lies beside volumes; .mhd keeps its voxels in the last two
+BESIDE = (".txt", ".csv", ".json", ".md", ".raw", ".zraw")
 LABELS = "label map"  # among the targets of a case, whose other names are classes
 
 
