@@ -46,7 +46,7 @@ ONLY: dict[str, set[str]] = {
     "constraints": {"errors"},
     "gated_crf": set(),
     "losses": {"errors", "constraints", "gated_crf"},
-    "accumulate": {"constraints", "losses"},
+    "accumulate": {"errors", "constraints", "losses"},
     "networks": {"errors", "nearest"},
     "data": {"errors", "nearest", "constraints"},
     "asked": {"errors", "nearest", "constraints", "data"},

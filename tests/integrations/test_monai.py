@@ -268,8 +268,10 @@ def test_bounds_of_a_volume_are_not_those_of_its_slices(behind: bool, tmp_path: 
 
 def test_a_volume_in_a_batch_that_holds_some_of_its_slices_is_a_part(tmp_path: Path) -> None:
     of_volume = Constraint("area", Size("px"), ((1,),), scope="volume")
-    steps = Compose([*of_one_slice(tmp_path, of_volume, set="volume"), SqueezeDimd("image", dim=3)])
-    content = list_data_collate([steps({"image": coordinates(), "case": "patient1"}) for _ in range(2)])
+    start, look_up, middle, framed = of_one_slice(tmp_path, of_volume, set="volume")
+    first = SpatialCropd("image", roi_start=(0, 0, 0), roi_end=(*SHAPE[:2], 1))
+    steps = [Compose([start, look_up, crop, framed, SqueezeDimd("image", dim=3)]) for crop in (first, middle)]
+    content = list_data_collate([step({"image": coordinates(), "case": "patient1"}) for step in steps])
     assert content["frame"]["slices"].tolist() == [8, 8]
     content |= {"label": torch.full((2, *SHAPE[:2]), 255), "volume": ["patient1"] * 2}
     content["bounds"] = {"area": content["bounds"]["area"][:1]}
