@@ -94,6 +94,7 @@ def priors(
     from boundseg.data import derive
     from boundseg.data import priors as table
     from boundseg.data.misjudged import Misjudged
+    from boundseg.data.orientation import few
 
     opened = open_dataset(dataset)
     require(absolute >= 0, f"--absolute {absolute:g} would narrow the bounds.", "Give 0 or more.")
@@ -132,7 +133,7 @@ def priors(
         there, without = derive.labelled(opened, named, labels)
         require(
             bool(there) and (cases is None or not without),
-            f"{', '.join(without[:4])}{' …' if len(without) > 4 else ''}: no labels of the set {labels!r}.",
+            f"{few(without)}: no labels of the set {labels!r}.",
             "Name others with --cases, leave it out, or draw labels.",
         )
         named, passed_over = there, without
