@@ -132,6 +132,15 @@ def test_equals_every_pair_written_out(seed: int, space: tuple[int, ...], radius
     assert found.item() == pytest.approx(every_pair(probs, image, BOTH, radius, **chosen), rel=1e-10)
 
 
+def test_one_gate_for_both_ends_is_two_alike() -> None:
+    probs, image, options = drawn(3, 5, 6)
+    gate = options["source_gate"]
+    found = gated_crf(probs, image, kernels=BOTH, radius=2, source_gate=gate, destination_gate=gate)
+    alike = {"source_gate": gate, "destination_gate": gate.clone()}
+    assert found.item() == pytest.approx(every_pair(probs, image, BOTH, 2, **alike), rel=1e-10)
+    torch.testing.assert_close(found, gated_crf(probs, image, kernels=BOTH, radius=2, **alike))
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 999), space=st.sampled_from([(5, 6), (3, 4, 5)]), data=st.data())
 def test_order_of_classes_channels_and_images_does_not_matter(seed: int, space: tuple[int, ...], data: Any) -> None:

@@ -127,7 +127,9 @@ def gated_crf(
         image = image.to(dtype)
         size_of_voxels = image.new_ones(1, probs.ndim - 2) if spacing_mm is None else spacing_mm.to(image)
         source = None if source_gate is None else _full(source_gate, "source_gate", image)
-        destination = None if destination_gate is None else _full(destination_gate, "destination_gate", image)
+        destination = source
+        if destination_gate is not source_gate:
+            destination = None if destination_gate is None else _full(destination_gate, "destination_gate", image)
         weight, message = _messages(probs, image, kernels, radius, size_of_voxels, source, destination)
         voxels = probs[:, 0].numel() if source is None else source.sum().clamp(min=1)
     # S·A S has the gradient 2 A S, for A is symmetric: the message A S serves value and gradient, and autograd
@@ -149,40 +151,61 @@ def _messages(
     r"""Of every voxel, :math:`\sum_j a_{ij}` and :math:`\sum_j a_{ij} S_j` for a symmetric a.
 
     A pair's two directions share its weight, :math:`a_{ij} = a_{ji} = k_{ij} (d_i s_j + d_j s_i) / 2`: the energy
-    stays what it was, and its gradient is a message, too.
+    stays what it was, and its gradient is a message, too. Gates need no work in the window: what is sent is
+    multiplied by the one, and what is received by the other.
     """
-    space = probs.shape[2:]
+    # the last channel gathers the weights themselves
+    sent = torch.cat([probs, torch.ones_like(probs[:, :1])], dim=1)
+    channels = sent.shape[1]
+    if source is None and destination is None:
+        received = _through_window(sent, image, kernels, radius, spacing)
+    elif source is not None and source is destination:
+        received = source * _through_window(source * sent, image, kernels, radius, spacing)
+    else:
+        s = torch.ones_like(probs[:, :1]) if source is None else source
+        d = torch.ones_like(probs[:, :1]) if destination is None else destination
+        both = _through_window(torch.cat([s * sent, d * sent], dim=1), image, kernels, radius, spacing)
+        received = (d * both[:, :channels] + s * both[:, channels:]) / 2
+    return received[:, -1], received[:, :-1]
+
+
+def _through_window(
+    sent: Float[Tensor, "B N *space"],
+    image: Float[Tensor, "B C *space"],
+    kernels: Sequence[Kernel],
+    radius: int,
+    spacing: Float[Tensor, "#B axes"],
+) -> Float[Tensor, "B N *space"]:
+    r"""Of every voxel, :math:`\sum_j k_{ij} x_j` of what its neighbours send."""
+    space = sent.shape[2:]
     # the first half of the window is the second one mirrored, and the voxel itself lies between them
     half = (2 * radius + 1) ** len(space) // 2 + 1
     offsets = list(product(range(-radius, radius + 1), repeat=len(space)))[half:]
-    axis = torch.arange(-radius, radius + 1, device=probs.device)
+    axis = torch.arange(-radius, radius + 1, device=sent.device)
     # made on the device and in product's order: copying the offsets there would wait for the device
     steps = torch.cartesian_prod(*[axis] * len(space)).view(-1, len(space))[half:]
     squared_distance = (steps[:, None] * spacing[:, : len(space)]).square().sum(2)
-    # the last channel gathers the weights themselves
-    sent = torch.cat([probs, torch.ones_like(probs[:, :1])], dim=1)
+    # how much of each kernel the distance leaves: one number per offset and image
+    near = [kernel.weight * (squared_distance / (-2 * kernel.sigma_position**2)).exp() for kernel in kernels]
     received = torch.zeros_like(sent)
-    gated = source is not None or destination is not None
-    s = torch.ones_like(probs[:, :1]) if source is None else source
-    d = torch.ones_like(probs[:, :1]) if destination is None else destination
     for number, offset in enumerate(offsets):
         if any(abs(step) >= size for step, size in zip(offset, space, strict=True)):
             continue
         here = _moved(offset, space, -1)
         there = _moved(offset, space, 1)
-        position = squared_distance[number].view(-1, 1, *[1] * len(space))
-        contrast = (image[here] - image[there]).square().sum(1, keepdim=True)
+        contrast = image[here].sub(image[there]).square_()
+        if contrast.shape[1] > 1:
+            contrast = contrast.sum(1, keepdim=True)
         pair = torch.zeros_like(contrast)
-        for kernel in kernels:
-            exponent = position / (-2 * kernel.sigma_position**2)
-            if kernel.sigma_intensity is not None:
-                exponent = exponent + contrast / (-2 * kernel.sigma_intensity**2)
-            pair = pair + kernel.weight * exponent.exp()
-        if gated:
-            pair = pair * (d[here] * s[there] + d[there] * s[here]) / 2
+        for kernel, weights in zip(kernels, near, strict=True):
+            strength = weights[number].view(-1, 1, *[1] * len(space))
+            if kernel.sigma_intensity is None:
+                pair += strength
+            else:
+                pair.addcmul_(contrast.mul(-0.5 / kernel.sigma_intensity**2).exp_(), strength)
         received[here].addcmul_(pair, sent[there])
         received[there].addcmul_(pair, sent[here])
-    return received[:, -1], received[:, :-1]
+    return received
 
 
 def _moved(offset: tuple[int, ...], space: Sequence[int], sign: int) -> tuple[slice, ...]:
