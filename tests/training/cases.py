@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from boundseg.training.config import Config
+from boundseg.training.run import Run
 
 INDIVIDUAL = {"size": {"class": "LV", "set": "individual"}}
 TAGS = {"size": {"class": "LV", "set": "tags"}}
@@ -28,3 +30,11 @@ def tiny(folder: Path, *entries: dict[str, Any], **sections: dict[str, Any]) -> 
     for name, section in sections.items():
         content[name] = {**content.get(name, {}), **section} if isinstance(section, dict) else section
     return Config.parse(content)
+
+
+def resampling(run: Run, folder: Path, spacing_mm: float) -> Run:
+    """A copy of the run, had its config asked for a spacing."""
+    shutil.copytree(run.folder, folder)
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("spacing_mm: null", f"spacing_mm: [{spacing_mm}, {spacing_mm}]"))
+    return Run.open(folder)

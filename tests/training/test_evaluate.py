@@ -15,13 +15,13 @@ import torch
 from monai.metrics import compute_dice
 
 from boundseg.data.dataset import Dataset
-from boundseg.errors import DatasetError, InputError, RunError
+from boundseg.errors import DatasetError, InputError, RunError, VolumeError
 from boundseg.training.evaluate import compare, evaluate
 from boundseg.training.loop import train
 from boundseg.training.predict import predict
 from boundseg.training.run import Run
 
-from .cases import INDIVIDUAL, VOLUME, entry, tiny
+from .cases import INDIVIDUAL, VOLUME, entry, resampling, tiny
 
 HELD_OUT = ["patient4_frame01", "patient4_frame07"]
 CLASSES = {"LV": 1, "Myo": 2}
@@ -61,6 +61,14 @@ def test_rows_agree_with_what_the_written_label_maps_say(own: Run) -> None:
         index, value = row["slice"], CLASSES[row["class"]]
         assert row["predicted_px"] == (prediction[index] == value).sum()
         assert row["reference_px"] == (reference[index] == value).sum()
+
+
+def test_a_case_that_the_trainings_spacing_would_blow_up_is_refused(trained: Run, tmp_path: Path) -> None:
+    run = resampling(trained, tmp_path / "run", 0.0005)
+    with pytest.raises(VolumeError, match=rf"{HELD_OUT[0]} has pixels of 1\.45 x 1\.5 mm, ") as caught:
+        evaluate(run, "validation")
+    assert caught.value.problems[0].where == str(run.config.data.folder / "imagesTr")
+    assert not (run.folder / "evaluation").exists()
 
 
 def test_bounds_are_kept_to_a_pixel_softly_and_by_the_label_map(own: Run) -> None:

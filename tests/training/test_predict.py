@@ -16,11 +16,10 @@ from boundseg.data.picture_io import write_picture
 from boundseg.errors import InputError, VolumeError
 from boundseg.inference import label_map
 from boundseg.training.loop import train
-from boundseg.training.pixels import require_size
 from boundseg.training.predict import PartlyPredictedError, _cases, predict
 from boundseg.training.run import Run
 
-from .cases import entry, tiny
+from .cases import entry, resampling, tiny
 
 NAMES = ("", "_probability_LV", "_probability_Myo")  # of the files of a case, by the value of their class
 CASES = ("patient5_frame01", "patient5_frame07")
@@ -125,14 +124,6 @@ def test_a_scan_that_lies_otherwise_than_all_of_the_training_is_noted(
     ]
 
 
-def resampling(run: Run, folder: Path, spacing_mm: float) -> Run:
-    """The same run, had its config asked for a spacing."""
-    shutil.copytree(run.folder, folder)
-    path = folder / "config.yaml"
-    path.write_text(path.read_text().replace("spacing_mm: null", f"spacing_mm: [{spacing_mm}, {spacing_mm}]"))
-    return Run.open(folder)
-
-
 def picture(path: Path, spacing_mm: tuple[float, float] | None = None) -> Path:
     """A grey picture of 20 x 24 pixels."""
     path.parent.mkdir(exist_ok=True)
@@ -178,12 +169,12 @@ def test_what_no_memory_holds_is_refused_and_what_it_holds_is_not(
 ) -> None:
     path = scans / f"{CASES[0]}_0000.nii.gz"
     shape = (8, 400, 300)
-    require_size("large", path, shape, (1.5, 1.5, 8), [trained])
+    trained.require_size("large", path, shape, (1.5, 1.5, 8))
     monkeypatch.setattr("boundseg.training.pixels._memory_gb", lambda: 1e-3)
     with pytest.raises(VolumeError, match=r"large has 400 x 300 pixels, for which prediction needs 0.00192 GB"):
-        require_size("large", path, shape, (1.5, 1.5, 8), [trained])
+        trained.require_size("large", path, shape, (1.5, 1.5, 8))
     with pytest.raises(VolumeError, match=r"the training's are 0.5 x 0.5 mm: it would become 1200 x 900 pixels"):
-        require_size("large", path, shape, (1.5, 1.5, 8), [resampling(trained, tmp_path / "run", 0.5)])
+        resampling(trained, tmp_path / "run", 0.5).require_size("large", path, shape, (1.5, 1.5, 8))
 
 
 def test_sizes_of_pictures_are_told_where_somebody_measured_their_pixels(trained: Run, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from boundseg.errors import CheckpointError, RunError, VolumeError
 from boundseg.training.predict import predict
 from boundseg.training.run import Run
 
+from .cases import resampling
+
 
 def test_an_array_is_predicted_as_its_file_is(trained: Run, tmp_path: Path) -> None:
     dataset = Dataset.open(trained.config.data.folder)
@@ -51,6 +53,13 @@ def test_an_array_with_holes_is_refused(trained: Run) -> None:
     holes[0, 0, 0] = np.inf
     with pytest.raises(VolumeError, match="the array holds 3 voxels of 2400 that are NaN or infinite"):
         trained.predict(holes, (1, 1, 8))
+
+
+def test_an_array_that_the_trainings_spacing_would_blow_up_is_refused(trained: Run, tmp_path: Path) -> None:
+    run = resampling(trained, tmp_path / "run", 0.0005)
+    fact = r"the array has pixels of 1 x 1 mm, the training's are 0\.0005 x 0\.0005 mm: it would become 40000 x 48000"
+    with pytest.raises(VolumeError, match=fact):
+        run.predict(np.zeros((20, 24, 2), np.float32), (1, 1))
 
 
 @pytest.mark.parametrize("missing", ["config.yaml", "environment.json"])

@@ -58,7 +58,8 @@ def evaluate(
 
     Raises:
         InputError: Cases that are nowhere or have no full mask, a run without a checkpoint, a dataset whose classes or
-            channels are others than those of the training.
+            channels are others than those of the training, a case that would become too large
+            (:func:`boundseg.training.pixels.require_size`).
     """
     own = dataset is None
     dataset = dataset or Dataset.open(run.config.data.folder)
@@ -72,7 +73,9 @@ def evaluate(
     slices: list[Row] = []
     bounds: list[Row] = []
     for case in names:
-        about_it = (dataset, case, entries[-1], boxes, run.folder / "predictions", empty)
+        read = dataset.read_image(case)
+        _require_size(run, dataset, case, *read)
+        about_it = (read, dataset, case, entries[-1], boxes, run.folder / "predictions", empty)
         found = (
             _judge_volume(predictor, *about_it)
             if isinstance(predictor, VolumePredictor)
@@ -135,6 +138,7 @@ def compare(
 
 def _judge(
     predictor: Predictor,
+    read: tuple[Float[np.ndarray, "C X Y Z"], volume_io.Volume],
     dataset: Dataset,
     case: str,
     asked: Sequence[Demand],
@@ -142,7 +146,7 @@ def _judge(
     folder: Path,
     empty: Empty,
 ) -> tuple[list[Row], list[Row], list[Row]]:
-    array, image = dataset.read_image(case)
+    array, image = read
     target = dataset.to_slices(dataset.read_labels(case, "full", image))
     spacing = dataset.slice_spacing_mm(image)
     placement = predictor.place((target.shape[1], target.shape[2]), spacing[:2])
@@ -193,6 +197,7 @@ def _judge(
 
 def _judge_volume(
     predictor: VolumePredictor,
+    read: tuple[Float[np.ndarray, "C X Y Z"], volume_io.Volume],
     dataset: Dataset,
     case: str,
     asked: Sequence[Demand],
@@ -201,7 +206,7 @@ def _judge_volume(
     empty: Empty,
 ) -> tuple[list[Row], list[Row], list[Row]]:
     """The same by a 3D network; slices have soft sizes where the grid has the file's slices."""
-    array, image = dataset.read_image(case)
+    array, image = read
     target, on_file = dataset.to_slices(dataset.read_labels(case, "full", image)), dataset.to_slices(array)
     (count, rows, columns), spacing = target.shape, dataset.slice_spacing_mm(image)
     placement = predictor.place((rows, columns, count), spacing)
@@ -283,6 +288,11 @@ def _frame(
         affine=torch.stack([affine_of_slice(placement, s) for s in slices]),
         image=None if on_grid is None else torch.from_numpy(on_grid),
     )
+
+
+def _require_size(run: Run, dataset: Dataset, case: str, array: np.ndarray, image: volume_io.Volume) -> None:
+    shape = dataset.to_slices(array).shape[1:]
+    run.require_size(case, dataset.image_paths(case)[0], shape, dataset.slice_spacing_mm(image))
 
 
 def _require_same_names(run: Run, dataset: Dataset) -> None:

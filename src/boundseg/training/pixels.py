@@ -10,62 +10,70 @@ from pathlib import Path
 from boundseg.data import volume_io
 from boundseg.data.orientation import FINER
 from boundseg.data.picture_io import PICTURE_ENDINGS
-from boundseg.data.placement import Placement, Spacing
+from boundseg.data.placement import Grid, Placement, Spacing
 from boundseg.data.volume_io import Volume
 from boundseg.errors import VolumeError
-from boundseg.training.run import Run
 
 BLURRED = 256  # pixels that resampling makes of one, 16 along each side: more shows nothing that a network knows
 
 
 def require_size(
-    case: str, path: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], runs: Sequence[Run]
+    case: str,
+    path: Path | None,
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, float, float],
+    grid: Grid,
+    planes: int,
 ) -> None:
     """Refuses a case of which resampling would make far more pixels than it holds, or more than memory does.
 
     Args:
         case: Its name.
-        path: The first of its files.
+        path: The first of its files; None for an array.
         shape: Slices, rows and columns.
         spacing_mm: Between rows, columns and slices.
-        runs: Those that predict it.
+        grid: What the network sees.
+        planes: Channels and classes.
 
     Raises:
         VolumeError: The case's spacing or the training's is wrong; or a machine with more memory is needed.
     """
     slices, rows, columns = shape
-    for run in runs:
-        grid = run.config.data.grid
-        # a 2D network takes slices as they are
-        flat = grid.axes == 2
-        own, own_mm = ((rows, columns), spacing_mm[:2]) if flat else ((rows, columns, slices), spacing_mm)
-        placement = Placement.of(own, own_mm, grid, enlarge=True)
-        becomes, pixels = placement.resampled, "pixels" if flat else "voxels"
-        # at the least: one slice, or the volume, and its probabilities, in float32
-        planes = len(run.environment["channels"]) + len(run.labels)
-        needed_gb = 4 * planes * max(map(math.prod, (becomes, placement.size))) / 1e9
-        enlarged = math.prod(becomes) / math.prod(own)
-        blurred = enlarged > BLURRED and math.prod(becomes) > math.prod(grid.size)
-        if not blurred and needed_gb < _memory_gb():
-            continue
-        if enlarged > 1 and grid.spacing_mm:
-            wanted_mm = [s if t is None else t for s, t in zip(own_mm, grid.spacing_mm, strict=True)]
-            fact = f"{case} has {pixels} of {_by(own_mm)} mm, the training's are {_by(wanted_mm)} mm: "
-            remedy = "Mend the spacing in its header."
-            if volume_io.ending(path) in PICTURE_ENDINGS:
-                remedy = "Write its resolution into the file, or say it: --spacing 0.5um."
-            raise VolumeError(f"{fact}it would become {_by(becomes)} {pixels}.", str(path.parent), remedy)
-        raise VolumeError(
-            f"{case} has {_by(own)} {pixels}, for which prediction needs {needed_gb:.3g} GB of memory at the least.",
-            str(path.parent),
-            f"This machine has {_memory_gb():.3g} GB: cut it into parts, or predict it on a larger one.",
-        )
+    # a 2D network takes slices as they are
+    flat = grid.axes == 2
+    own, own_mm = ((rows, columns), spacing_mm[:2]) if flat else ((rows, columns, slices), spacing_mm)
+    placement = Placement.of(own, own_mm, grid, enlarge=True)
+    becomes, pixels = placement.resampled, "pixels" if flat else "voxels"
+    # at the least: one slice, or the volume, and its probabilities, in float32
+    needed_gb = 4 * planes * max(map(math.prod, (becomes, placement.size))) / 1e9
+    enlarged = math.prod(becomes) / math.prod(own)
+    blurred = enlarged > BLURRED and math.prod(becomes) > math.prod(grid.size)
+    if not blurred and needed_gb < _memory_gb():
+        return
+    where = str(path.parent) if path else ""
+    if enlarged > 1 and grid.spacing_mm:
+        wanted_mm = [s if t is None else t for s, t in zip(own_mm, grid.spacing_mm, strict=True)]
+        fact = f"{case} has {pixels} of {_by(own_mm)} mm, the training's are {_by(wanted_mm)} mm: "
+        remedy = "Mend the spacing in its header." if path else "Mend the spacing."
+        if path and volume_io.ending(path) in PICTURE_ENDINGS:
+            remedy = "Write its resolution into the file, or say it: --spacing 0.5um."
+        raise VolumeError(f"{fact}it would become {_by(becomes)} {pixels}.", where, remedy)
+    raise VolumeError(
+        f"{case} has {_by(own)} {pixels}, for which prediction needs {needed_gb:.3g} GB of memory at the least.",
+        where,
+        f"This machine has {_memory_gb():.3g} GB: cut it into parts, or predict it on a larger one.",
+    )
 
 
-def note(volume: Volume, spacing_mm: Spacing, runs: Sequence[Run]) -> str | None:
-    """What the reader should know of a case's pixels: nobody measured them, or the training's are of another size."""
+def note(volume: Volume, spacing_mm: Spacing, known: Sequence[float]) -> str | None:
+    """What the reader should know of a case's pixels: nobody measured them, or the training's are of another size.
+
+    Args:
+        volume: The case.
+        spacing_mm: Its own.
+        known: Sides of the training's pixels, in mm; empty where nothing is known of them.
+    """
     own_mm = spacing_mm[:2]
-    known = next(filter(None, map(_taught_mm, runs)), [])
     least, most = (min(known), max(known)) if known else (math.nan, math.nan)
     there = f"{least:.4g}" + (f" to {most:.4g}" if most > 1.001 * least else "")
     if not volume.measured:
@@ -74,12 +82,6 @@ def note(volume: Volume, spacing_mm: Spacing, runs: Sequence[Run]) -> str | None
     if max(own_mm) > FINER * most or least > FINER * min(own_mm):
         return f"pixels measure {_by(own_mm)} mm, those of the training {there} mm. Is the spacing right?"
     return None
-
-
-def _taught_mm(run: Run) -> list[float]:
-    """The shortest and the longest side of the training's pixels, as far as the run says."""
-    wanted_mm = run.config.data.spacing_mm or ()
-    return run.environment.get("pixels_mm") or [side for side in wanted_mm[:2] if side]
 
 
 def _by(lengths: Sequence[float]) -> str:

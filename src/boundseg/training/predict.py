@@ -20,7 +20,7 @@ from boundseg.data.volume_io import ENDINGS, Volume
 from boundseg.errors import InputError, Problem, VolumeError
 from boundseg.inference import Ensemble, Predictor, VolumePredictor, largest_components, most_probable, regions_named
 from boundseg.training import volumes
-from boundseg.training.pixels import note, require_size
+from boundseg.training.pixels import note
 from boundseg.training.run import Run, Which, require_folder
 from boundseg.training.together import require_alike, together
 
@@ -109,7 +109,8 @@ def predict(
                 volume = replace(volume, affine=np.diag([*spacing_mm, 1.0, 1.0]), measured=True)
             rows_mm, columns_mm = (s for i, s in enumerate(volume.spacing_mm) if i != axis)
             steps_mm = rows_mm, columns_mm, volume.spacing_mm[axis]
-            require_size(case, paths[0], slices.shape, steps_mm, runs)
+            for one in runs:
+                one.require_size(case, paths[0], slices.shape, steps_mm)
         except InputError as error:
             problems += error.problems
             continue
@@ -125,7 +126,7 @@ def predict(
         done.written.append(targets[case][LABELS])
         counted[case] = counts
         done.notes += _turned(case, volume, runs)
-        if told := note(volume, steps_mm, runs):
+        if told := note(volume, steps_mm, next(filter(None, (one.taught_mm for one in runs)), [])):
             of_pixels.setdefault(told, []).append(case)
         cut = predictor.cuts(slices.shape, steps_mm)
         if cut:

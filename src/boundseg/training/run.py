@@ -33,6 +33,7 @@ from boundseg.errors import InputError, RunError, VolumeError
 from boundseg.inference import Mirrored, Predictor, VolumePredictor, largest_components, regions_named
 from boundseg.networks import build
 from boundseg.training.config import Config
+from boundseg.training.pixels import require_size
 from boundseg.training.state import checkpoint as checkpoints
 from boundseg.training.state.checkpoint import Checkpoint
 from boundseg.training.state.writing import append, writing
@@ -165,6 +166,19 @@ class Run:
         """Whether a checkpoint was written; whether it can be read, :meth:`checkpoint` tells."""
         return any((self.folder / "checkpoints" / which / "state.json").is_file() for which in ("best", "last"))
 
+    @property
+    def taught_mm(self) -> list[float]:
+        """The shortest and the longest side of the training's pixels; empty where the run does not say."""
+        wanted_mm = self.config.data.spacing_mm or ()
+        return self.environment.get("pixels_mm") or [side for side in wanted_mm[:2] if side]
+
+    def require_size(
+        self, case: str, path: Path | None, shape: tuple[int, ...], spacing_mm: tuple[float, float, float]
+    ) -> None:
+        """Raises VolumeError where a case would become too large, see :func:`boundseg.training.pixels.require_size`."""
+        planes = len(self.environment["channels"]) + len(self.labels)
+        require_size(case, path, shape, spacing_mm, self.config.data.grid, planes)
+
     def predictor(
         self, which: Which = "best", device: torch.device | str = "cpu", mirror: bool = False
     ) -> Predictor | VolumePredictor:
@@ -205,7 +219,7 @@ class Run:
         Raises:
             InputError: ``largest_component`` names no class.
             VolumeError: The number of channels is not the network's, a 3D network is not told all three sides of a
-                voxel, or voxels are NaN or infinite.
+                voxel, voxels are NaN or infinite, or the spacing would make far more of them than there are.
         """
         image = np.asarray(array)
         image = image[None] if image.ndim == 3 else image
@@ -222,6 +236,7 @@ class Run:
         rows_mm, columns_mm, *between = map(float, spacing)
         spacing_mm = rows_mm, columns_mm, between[0] if between else math.nan
         kept = regions_named(largest_component, self.labels)
+        self.require_size("the array", None, slices.shape, spacing_mm)
         found = self.predictor(which, device, mirror).labels(slices, spacing_mm, len(self.labels))
         return np.moveaxis(largest_components(found, kept), 0, 2)
 
