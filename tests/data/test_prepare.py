@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -429,3 +430,15 @@ def test_all_cases_that_do_not_fit_are_listed(tiny_dataset: Path) -> None:
         "patient4_frame07: its slices of 21x24 do not fit the grid of 32x23.",
     ]
     assert "Set data.fit to crop or resize, or data.size larger." in str(raised.value)
+
+
+def test_a_spacing_that_would_blow_a_case_up_is_refused_before_it_is_resampled(tiny_dataset: Path) -> None:
+    for folder, ending in (("imagesTr", "_0000"), ("labelsTr", "")):
+        path = tiny_dataset / folder / f"{CASE}{ending}.nii.gz"
+        image: Any = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([90.0, 90.0, 8.0, 1.0])), path)
+    with pytest.raises(
+        DatasetError, match=f"{CASE} has pixels of 90 x 90 mm, .* 1.5 x 1.5 mm: it would become"
+    ) as found:
+        prepare(Dataset.open(tiny_dataset), Grid((24, 24), "crop", (1.5, 1.5)), [(CASE, ["full"])])
+    assert found.value.problems[0].remedy == "Mend the spacing in its header."

@@ -170,8 +170,8 @@ def test_what_no_memory_holds_is_refused_and_what_it_holds_is_not(
     path = scans / f"{CASES[0]}_0000.nii.gz"
     shape = (8, 400, 300)
     trained.require_size("large", path, shape, (1.5, 1.5, 8))
-    monkeypatch.setattr("boundseg.training.pixels._memory_gb", lambda: 1e-3)
-    with pytest.raises(VolumeError, match=r"large has 400 x 300 pixels, for which prediction needs 0.00192 GB"):
+    monkeypatch.setattr("boundseg.data.enlarged._memory_gb", lambda: 1e-3)
+    with pytest.raises(VolumeError, match=r"large has 400 x 300 pixels, which need 0.00192 GB"):
         trained.require_size("large", path, shape, (1.5, 1.5, 8))
     with pytest.raises(VolumeError, match=r"the training's are 0.5 x 0.5 mm: it would become 1200 x 900 pixels"):
         resampling(trained, tmp_path / "run", 0.5).require_size("large", path, shape, (1.5, 1.5, 8))

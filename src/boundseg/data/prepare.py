@@ -14,6 +14,7 @@ from jaxtyping import Float, Shaped
 
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
+from boundseg.data.enlarged import require_size
 from boundseg.data.placement import Fit, Grid, Intensity, Lengths, Placement, Spacing, nearest, resample
 from boundseg.errors import DatasetError, InputError, Problem
 
@@ -128,8 +129,9 @@ def _prepare_case(dataset: Dataset, grid: Grid, case: str, label_sets: Sequence[
     stale = [name for name in label_sets if done.get(name) != label_states[name]]
     if not fresh or stale:
         image, volume = dataset.read_image(case)
-        parts = as_seen(dataset.to_slices(image), grid)
-        spacing = dataset.slice_spacing_mm(volume)
+        on_file, spacing = dataset.to_slices(image), dataset.slice_spacing_mm(volume)
+        require_size(case, dataset.image_paths(case)[0], on_file.shape[1:], spacing, grid, len(image))
+        parts = as_seen(on_file, grid)
         space: Lengths = parts.shape[2:]
         along: Spacing = spacing[:2] if grid.axes == 2 else spacing
         placement = Placement.of(space, along, grid)

@@ -59,7 +59,7 @@ def evaluate(
     Raises:
         InputError: Cases that are nowhere or have no full mask, a run without a checkpoint, a dataset whose classes or
             channels are others than those of the training, a case that would become too large
-            (:func:`boundseg.training.pixels.require_size`).
+            (:func:`boundseg.data.enlarged.require_size`).
     """
     own = dataset is None
     dataset = dataset or Dataset.open(run.config.data.folder)

@@ -79,7 +79,7 @@ def predict(
     Raises:
         InputError: Before anything is computed: files that are no cases of the network's channels, an ``out`` that
             is no folder, files that exist, a spacing for what is no picture. Then volumes that cannot be read, do not
-            fit, or would become too large (:func:`boundseg.training.pixels.require_size`), when the others have been
+            fit, or would become too large (:func:`boundseg.data.enlarged.require_size`), when the others have been
             predicted; and a file that the disk refuses, which ends the prediction. These are a
             :class:`PartlyPredictedError`.
     """

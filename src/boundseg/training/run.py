@@ -27,13 +27,13 @@ from torch import nn
 
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
+from boundseg.data.enlarged import require_size
 from boundseg.data.orientation import orientations, pixels_mm
 from boundseg.data.stored import StoredSlices
 from boundseg.errors import InputError, RunError, VolumeError
 from boundseg.inference import Mirrored, Predictor, VolumePredictor, largest_components, regions_named
 from boundseg.networks import build
 from boundseg.training.config import Config
-from boundseg.training.pixels import require_size
 from boundseg.training.state import checkpoint as checkpoints
 from boundseg.training.state.checkpoint import Checkpoint
 from boundseg.training.state.writing import append, writing
@@ -175,7 +175,7 @@ class Run:
     def require_size(
         self, case: str, path: Path | None, shape: tuple[int, ...], spacing_mm: tuple[float, float, float]
     ) -> None:
-        """Raises VolumeError where a case would become too large, see :func:`boundseg.training.pixels.require_size`."""
+        """Raises VolumeError where a case would become too large, see :func:`boundseg.data.enlarged.require_size`."""
         planes = len(self.environment["channels"]) + len(self.labels)
         require_size(case, path, shape, spacing_mm, self.config.data.grid, planes)
 
