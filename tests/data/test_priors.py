@@ -217,7 +217,7 @@ def test_a_file_saved_where_commas_are_decimal_marks_says_the_same(path: Path, s
         ),
         (
             HEADER.encode() + b"\np1,3,LV,size,1,2,px,tags,gr\xf6\xdfer\n",
-            r"priors.csv is not UTF-8: .*\n.*Save it as UTF-8",
+            r"priors.csv is not UTF-8 \(line 2\)\.\n.*'CSV UTF-8",
         ),
     ],
 )

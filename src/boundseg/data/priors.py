@@ -14,7 +14,7 @@ from boundseg.constraints import QUANTITIES, descriptor
 from boundseg.constraints.quantities import names, split
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset, named_twice
-from boundseg.data.spreadsheet import UNCLOSED, csv_lines
+from boundseg.data.spreadsheet import UNCLOSED, csv_lines, read_utf8
 from boundseg.errors import PriorsError, Problem
 from boundseg.nearest import did_you_mean
 
@@ -79,10 +79,7 @@ def scan(path: Path) -> tuple[dict[int, Prior], list[Problem]]:
         raise PriorsError(f"{path.name} is not there.", str(path.parent), "boundseg priors writes one.")
     rows: dict[int, Prior] = {}
     problems: list[Problem] = []
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets prepend a byte order mark
-    except UnicodeDecodeError as error:
-        raise PriorsError(f"{path.name} is not UTF-8: {error}", str(path.parent), "Save it as UTF-8.") from error
+    text = read_utf8(path, "Save it as Excel's 'CSV UTF-8 (comma delimited)'.")
     # a spreadsheet in a country of decimal commas separates by semicolons
     first = text.partition("\n")[0]
     separator = next((mark for mark in ";\t" if mark in first and "," not in first), ",")

@@ -95,13 +95,17 @@ def _trimmed(cells: list[Cell]) -> list[Cell]:
     return cells[: filled[-1] + 1] if filled else []
 
 
-def _text(path: Path) -> tuple[list[tuple[int, list[Cell]]], str]:
+def read_utf8(path: Path, remedy: str) -> str:
+    """A text file's content; raises PriorsError, with the remedy, where it has another encoding."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets prepend a byte order mark
+        return path.read_text(encoding="utf-8-sig")  # spreadsheets prepend a byte order mark
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        remedy = "Save it as Excel's 'CSV UTF-8 (comma delimited)', or as .xlsx."
         raise PriorsError(f"{path.name} is not UTF-8 (line {line}).", str(path.parent), remedy) from error
+
+
+def _text(path: Path) -> tuple[list[tuple[int, list[Cell]]], str]:
+    text = read_utf8(path, "Save it as Excel's 'CSV UTF-8 (comma delimited)', or as .xlsx.")
     first, skipped = text.split("\n", 1)[0].strip(), 0
     if first.lower().startswith("sep=") and len(first) == 5:  # Excel's note to itself
         separator, skipped = first[4], 1

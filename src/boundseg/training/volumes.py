@@ -81,8 +81,6 @@ def _read(folder: Path) -> list[list[str]]:
         header, *rows = list(csv.reader(StringIO(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, csv.Error):
         header, rows = [], []
-    if tuple(header) == COLUMNS[:-1]:  # of a version that had no mm2
-        header, rows = list(COLUMNS), [[*row, ""] for row in rows]
     if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
         fact = f"{path} is no table of a prediction, and would be replaced."
         raise VolumeError(fact, remedy="Choose another --out, or rename it.")
