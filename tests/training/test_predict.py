@@ -102,7 +102,7 @@ def test_volumes_are_written_beside_label_maps(trained: Run, scans: Path, tmp_pa
         assert float(ml) == pytest.approx(count * np.prod(image.header.get_zooms()) / 1000, rel=1e-4)
     predict(trained, [scans / f"{CASES[0]}_0000.nii.gz"], out, overwrite=True)
     assert sorted((out / "volumes.csv").read_text().splitlines()[1:]) == sorted(rows)
-    (out / "volumes.csv").write_text("case,class,voxels,mL\nold,LV,3,0.1\n")
+    (out / "volumes.csv").write_text("case,class,voxels,mL,mm2\nold,LV,3,0.1,\n")
     predict(trained, [scans / f"{CASES[0]}_0000.nii.gz"], out, overwrite=True)
     assert "old,LV,3,0.1,\n" in (out / "volumes.csv").read_text()
     (out / "volumes.csv").write_text("my own\n")
