@@ -160,10 +160,15 @@ def _differing(one: Planned) -> tuple[Problem, ...]:
 
 
 def _with_full_updates(config: Config, row: Row, dataset: Dataset) -> Config:
-    """As many more epochs as there are fewer who teach; what counts epochs counts as many more."""
+    """As many more epochs as there are fewer who teach."""
     assert row.drawn is not None
     of = len(dataset.cases_of("train") if row.drawn.of == "volumes" else dataset.splits.lists["train"])
-    longer, content = max(1, of / row.drawn.count), config.model_dump(mode="json", by_alias=True)
+    return lengthened(config, max(1, of / row.drawn.count), f"{row.key}, with as many updates as on all")
+
+
+def lengthened(config: Config, longer: float, name: str) -> Config:
+    """A training of so many times the epochs; what counts epochs counts as many more."""
+    content = config.model_dump(mode="json", by_alias=True)
     training, selection = content["training"], content["selection"]
     counting = [(training, "epochs"), (training, "stop_after"), (training, "warm_up"), (selection, "every")]
     if training["schedule"]["name"].startswith("plateau"):
@@ -171,7 +176,7 @@ def _with_full_updates(config: Config, row: Row, dataset: Dataset) -> Config:
     for section, key in counting:
         if section[key] is not None:
             section[key] = round(section[key] * longer)
-    return Config.parse(content, f"{row.key}, with as many updates as on all")
+    return Config.parse(content, name)
 
 
 def finished(one: Planned) -> bool:
