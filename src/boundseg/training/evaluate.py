@@ -327,6 +327,7 @@ def _require_label_maps(paths: Collection[Path], folder: Path) -> None:
     )
 
 
+_NOBODY = "Name who tests in splits.json, in a split.csv before converting, or cases that have a full mask."
 _UNMASKED = "Evaluate other cases. Without masks, boundseg predict writes label maps and their volumes (volumes.csv)."
 
 
@@ -337,4 +338,4 @@ def _require_masks(dataset: Dataset, cases: Sequence[str]) -> None:
         if not dataset.label_path(case).is_file()
     ]
     if problems or not cases:
-        raise DatasetError.of(problems or [Problem("there is no case to evaluate.", str(dataset.folder))])
+        raise DatasetError.of(problems or [Problem("there is no case to evaluate.", str(dataset.folder), _NOBODY)])

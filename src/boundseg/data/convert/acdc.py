@@ -94,7 +94,7 @@ def convert_acdc(
         members = {p: [case.name for case in cases if case.patient == p] for p in split_of}
         lists = {side: [p for p, s in split_of.items() if s == side] for side in SPLITS}
         folders.write_splits(folder, Splits(members, lists))
-    return "split: split.csv" if path.is_file() else "no split.csv: every patient trains"
+    return "split: split.csv" if path.is_file() else "no split.csv: every patient trains, nobody is held out or tests"
 
 
 def _find(source: Path) -> tuple[list[_Case], list[Problem]]:
