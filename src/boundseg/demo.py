@@ -99,7 +99,13 @@ def run_demo(
 
 
 def write_hearts(folder: Path, patients: dict[str, int]) -> Dataset:
-    """Writes the synthetic hearts as a dataset folder, with seeds, tags and individual bounds."""
+    """Writes the synthetic hearts as a dataset folder, with seeds, tags and individual bounds.
+
+    Args:
+        folder: Where; made if it is not there.
+        patients: How many train, are held out and test: ``{"train": 8, "validation": 2, "test": 2}``. Each has two
+            volumes.
+    """
     names: dict[str, list[str]] = {}
     sides = [split for split, count in patients.items() for _ in range(count)]
     for case, heart in phantom.patients(len(sides), PHANTOM_SEED):
