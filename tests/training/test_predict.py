@@ -140,7 +140,7 @@ def test_a_picture_that_the_trainings_spacing_would_blow_up_is_refused_before_it
         predict(run, [tmp_path / "in"], tmp_path / "out")
     assert str(caught.value) == (
         "untold has pixels of 1 x 1 mm, the training's are 0.0005 x 0.0005 mm: it would become 40000 x 48000 pixels.\n"
-        f"  in {tmp_path / 'in'}. Write its resolution into the file, or say it: --spacing 0.5um."
+        f"  in {tmp_path / 'in'}. Write its resolution into the file; predict is also told by --spacing 0.5um."
     )
     assert caught.value.done.written == [tmp_path / "out" / "told.png"]
     done = predict(run, [untold], tmp_path / "said", spacing_mm=(0.0005, 0.0005))

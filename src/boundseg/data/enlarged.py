@@ -54,7 +54,7 @@ def require_size(
         fact = f"{case} has {pixels} of {by(own_mm)} mm, the training's are {by(wanted_mm)} mm: "
         remedy = "Mend the spacing in its header." if path else "Mend the spacing."
         if path and volume_io.ending(path) in PICTURE_ENDINGS:
-            remedy = "Write its resolution into the file, or say it: --spacing 0.5um."
+            remedy = "Write its resolution into the file; predict is also told by --spacing 0.5um."
         raise VolumeError(f"{fact}it would become {by(becomes)} {pixels}.", where, remedy)
     raise VolumeError(
         f"{case} has {by(own)} {pixels}, which need {needed_gb:.3g} GB of memory at the least.",
