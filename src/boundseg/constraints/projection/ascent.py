@@ -72,7 +72,7 @@ def ascend(
         stop: ``never``, ``published`` (the first multiplier alone) or ``both``.
         absent_below_zero: See above.
         step: η, in 1 / px² of the predicted grid; None: the published one at 256 × 256, and as large a part of what
-            η may be on other grids, 3.28 / |Ω|.
+            η may be on other grids, ``3.28 / |Ω|``.
         iterations: At most.
         moved: Share of itself by which a multiplier that still moves does move.
 

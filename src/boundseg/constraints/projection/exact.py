@@ -86,9 +86,9 @@ def project(
         groups: What belongs together: with all slices of a volume in one group, its bounds are on the volume.
         labels: Seeds: class indices, and ``ignore`` at free voxels.
         ignore: The label that says so; every other value must be a class.
-        potentials: φ of each constraint, of any sign, broadcastable to [J, B, *space]; left out, 1: sums are sizes in
-            px of the case. :func:`~boundseg.constraints.projection.fractional_form` makes those of a mean.
-        per_voxel: u > 0, broadcastable to [B, J]: mL per voxel of the case, or ``1 / |Ω|`` for fractions.
+        potentials: φ of each constraint, of any sign, broadcastable to ``[J, B, *space]``; left out, 1: sums are sizes
+            in px of the case. :func:`~boundseg.constraints.projection.fractional_form` makes those of a mean.
+        per_voxel: u > 0, broadcastable to ``[B, J]``: mL per voxel of the case, or ``1 / |Ω|`` for fractions.
         max_iterations: Evaluations of all voxels at most. A group that needs more is returned as it is; its
             residual tells.
         tolerance: Residual at which a group is done; left out, 1e-8, or 2e-6 where there is no float64.
