@@ -71,8 +71,9 @@ def read_picture(path: Path, palette: Literal["colour", "index"] = "colour") -> 
                 image.filename = ""  # an uncompressed TIFF would be mapped into memory with the two confused
             if _is_deep_colour(path, image):
                 return Picture(_opaque(_by_itk(path, turned), path), spacing, told)
-            image.load()  # which turns TIFF by itself
-            ImageOps.exif_transpose(image, in_place=True)
+            image.load()  # which turns TIFF by itself, and before Pillow 11 leaves the tag that would turn it back
+            if image.format != "TIFF":
+                ImageOps.exif_transpose(image, in_place=True)
             if image.mode == "P" and palette == "colour":
                 image = image.convert("RGBA" if "transparency" in image.info else "RGB")
             elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
