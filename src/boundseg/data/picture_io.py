@@ -71,7 +71,7 @@ def read_picture(path: Path, palette: Literal["colour", "index"] = "colour") -> 
                 image.filename = ""  # an uncompressed TIFF would be mapped into memory with the two confused
             if _is_deep_colour(path, image):
                 return Picture(_opaque(_by_itk(path, turned), path), spacing, told)
-            image.load()  # which turns TIFF by itself, and before Pillow 11 leaves the tag that would turn it back
+            image.load()  # which turns TIFF by itself; Pillow 10.0 leaves the tag, and would be turned back
             if image.format != "TIFF":
                 ImageOps.exif_transpose(image, in_place=True)
             if image.mode == "P" and palette == "colour":
