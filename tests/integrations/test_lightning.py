@@ -116,7 +116,7 @@ def test_multipliers_rise_after_each_step_and_are_saved_with_the_module() -> Non
 def test_several_held_out_loaders_have_figures_of_their_own() -> None:
     module, trainer = trained(1, held_out=[images()[1:2], images()[3:4]])
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    value = [logged[f"val/area/value/dataloader_idx_{i}"] for i in (0, 1)]
+    value = [logged[f"val/area/value/loader_{i}"] for i in (0, 1)]
     assert value[0] != value[1]
     assert {"val_loss/dataloader_idx_0", "val_loss/dataloader_idx_1"} < set(logged)
     assert "val/area/value" not in logged

@@ -248,7 +248,6 @@ LONG = "scribbles and nothing else at all, lr 5e-4, seed 0, second try (fold 3 o
 ODD = ["a$b_$c", "_hidden", "x_$\\frac{$", "心臓 run", LONG]
 
 
-@pytest.mark.filterwarnings("error")
 def test_runs_of_any_name_are_in_every_legend() -> None:
     figures = [
         plots.curves({name: [(0, 2.0), (1, 3.0)] for name in ODD}, "DSC", log=True),

@@ -135,9 +135,9 @@ class LogConstraints(lightning.Callback):
 
     They are logged once an epoch as ``NAME/value`` and so on, under ``val/`` for held-out batches: means over the
     batches of all processes that know something of the constraint; see :func:`boundseg.integrations.batch.figures`.
-    Of several loaders of held-out batches each has its own, ending in ``/dataloader_idx_0`` and so on, as Lightning
-    names them. It reads ``figures`` from what a module's step returns, :class:`BoundedModule`'s or any other's that
-    puts them there.
+    Of several loaders of held-out batches each has its own, ending in ``/loader_0`` and so on (``/dataloader_idx_0`` is
+    kept for Lightning's own names). It reads ``figures`` from what a module's step returns, :class:`BoundedModule`'s or
+    any other's that puts them there.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class LogConstraints(lightning.Callback):
     ) -> None:
         """Adds a held-out batch."""
         several = len(trainer.num_val_batches) > 1
-        self._add("val/", outputs, f"/dataloader_idx_{dataloader_idx}" if several else "")
+        self._add("val/", outputs, f"/loader_{dataloader_idx}" if several else "")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Logs the training batches of an epoch."""

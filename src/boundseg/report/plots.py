@@ -68,7 +68,7 @@ def boxes(values: Mapping[str, Sequence[float]], label: str, links: Links | None
             spread = y + jitter.uniform(-0.16, 0.16, len(defined))
             dots = ax.scatter(defined, spread, s=9, color=_INK, alpha=0.55, linewidths=0, zorder=3)
             if links:
-                dots.set_urls([link for link, there in zip(links[name], known, strict=True) if there])
+                _link(dots, [link for link, there in zip(links[name], known, strict=True) if there])
         beside = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center", "fontsize": 8, "color": _INK}
         ax.text(-0.01, y, titles[i], **beside)
     ax.set_yticks([])
@@ -99,7 +99,7 @@ def against_bounds(rows: pd.DataFrame, unit: str, run: int = 0, links: Sequence[
     band = ax.fill_between(edges, np.append(lower, lower[-1]), np.append(upper, upper[-1]), **BAND)
     dots = ax.scatter(x, order["soft"], s=9, color=colour(run), linewidths=0)
     if links:
-        dots.set_urls([links[place] for place in order["place"]])
+        _link(dots, [links[place] for place in order["place"]])
     ax.set_ylim(bottom, top)
     ax.set_xlabel(f"{len(order)} bounds, in their order")
     ax.set_ylabel(unit)
@@ -120,7 +120,7 @@ def against_truth(points: Mapping[str, Sequence[tuple[float, float]]], unit: str
         true, predicted = np.asarray(pairs, float).reshape(-1, 2).T
         drawn[name] = ax.scatter(true, predicted, s=14, color=colour(i), alpha=0.8, linewidths=0)
         if links:
-            drawn[name].set_urls(list(links[name]))
+            _link(drawn[name], links[name])
     low, high = ax.get_xlim()
     ax.plot([low, high], [low, high], color=_INK, linewidth=0.8, zorder=1)
     ax.set_xlabel(f"true [{unit}]")
@@ -190,6 +190,11 @@ def _svg(figure: Any, legend: Mapping[str, Any] | None = None) -> str:
     # matplotlib's links open another window; these stay on their page
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace(' target="_blank"', "")
     return _own_names(re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg)))
+
+
+def _link(dots: Any, links: Sequence[str | None]) -> None:
+    """A link for every dot, and one more: matplotlib 3.8 draws a single dot with a single link without it."""
+    dots.set_urls([*links, *links[:1]])
 
 
 def shortened(names: Sequence[str], most: int) -> list[str]:
