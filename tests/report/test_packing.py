@@ -37,6 +37,15 @@ def test_images_come_back_nearly_and_outliers_are_cut_off() -> None:
     assert np.abs(read - wanted).mean() < 4
 
 
+def test_colours_come_back_nearly() -> None:
+    rows, columns = np.mgrid[:48, :40]
+    volume = np.stack([rows * 5.0, columns * 6.0, 200.0 - rows - columns], axis=-1)[None].astype(np.float32)
+    low, high = grey_range(volume)
+    read = np.asarray(Image.open(BytesIO(b64decode(pack_image(volume[0], low, high)))).convert("RGB"), float)
+    wanted = 255 * np.clip((volume[0] - low) / (high - low), 0, 1)
+    assert np.abs(read - wanted).mean() < 4
+
+
 def test_an_image_of_one_value_is_no_division_by_zero() -> None:
     volume = np.full((2, 8, 8), 3.0, np.float32)
     assert pack_image(volume[0], *grey_range(volume))

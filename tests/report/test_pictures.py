@@ -45,6 +45,15 @@ def test_where_pixels_are_joined_their_mean_is_shown() -> None:
     assert np.abs(picture - 0.5).max() < 0.01
 
 
+def test_a_picture_of_three_colours_has_them() -> None:
+    image = np.zeros((60, 60, 3))
+    image[:, :20, 0], image[:, 20:40, 1], image[:, 40:, 2] = 200, 200, 200
+    picture = pixels(panel(image, None, {}))
+    for channel, column in enumerate((10, 30, 50)):
+        middle = picture[picture.shape[0] // 2, column * picture.shape[1] // 60]
+        assert middle == pytest.approx(np.eye(3)[channel])
+
+
 def drawn(folder: Path, rows: list[Row], **options: Any) -> np.ndarray:
     draw_slices(rows, {"LV": 1, "Myo": 2}, folder / "new" / "picture.png", **options)
     assert [path.name for path in (folder / "new").iterdir()] == ["picture.png"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from boundseg.errors import InputError
 from boundseg.report.collect import collect
 from boundseg.report.packing import unpack_labels
 from boundseg.report.page import report
+from boundseg.report.slices import shown_slices
 from boundseg.report.viewer import address, build, case_rows
 from boundseg.training.run import Run
 
@@ -59,6 +61,17 @@ def test_layers_are_those_of_the_files(runs: list[Path]) -> None:
     # who taught has no predictions
     assert json.loads(viewer.cases["patient1_frame01"])["layers"][2:] == [None, None]
     assert data["spacing_mm"] == pytest.approx([1.3, 1.5, 8.0])
+
+
+def test_red_green_and_blue_are_shown_together_and_of_other_channels_the_first(runs: list[Path]) -> None:
+    dataset, image = Dataset.open(hearts(runs)), np.random.default_rng(0).random((3, 5, 6, 2)).astype(np.float32)
+    pictures = shown_slices(replace(dataset, channels=("Red", "green", "blue")), image)
+    assert pictures.shape == (*dataset.to_slices(image[0]).shape, 3)
+    for channel in range(3):
+        assert np.array_equal(pictures[..., channel], dataset.to_slices(image[channel]))
+    assert np.array_equal(
+        shown_slices(replace(dataset, channels=("T2", "ADC", "DWI")), image), dataset.to_slices(image[0])
+    )
 
 
 def test_bounds_and_measures_are_the_evaluations(runs: list[Path]) -> None:

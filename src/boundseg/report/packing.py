@@ -12,19 +12,22 @@ from jaxtyping import Float, UInt8
 QUALITY = 80  # of WebP: about 5 kB for a slice of 216 x 256 pixels; what is measured never reads these pictures
 
 
-def grey_range(volume: Float[np.ndarray, "S H W"]) -> tuple[float, float]:
-    """The intensities that become black and white: one pair a volume, so that nothing flickers from slice to slice."""
+def grey_range(volume: Float[np.ndarray, "S H W *colours"]) -> tuple[float, float]:
+    """The intensities that become black and white: one pair a volume, so that nothing flickers from slice to slice.
+
+    Of a picture in colours one pair for all three, which keeps its hues.
+    """
     low, high = np.percentile(volume, (1, 99.5))
     return float(low), float(high)
 
 
-def pack_image(image: Float[np.ndarray, "H W"], low: float, high: float) -> str:
+def pack_image(image: Float[np.ndarray, "H W *colours"], low: float, high: float) -> str:
     """A slice as WebP in base64: 8 bits, ``low`` and less is black, ``high`` and more is white. Not exact."""
     from PIL import Image
 
-    grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+    shown = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
     written = BytesIO()
-    Image.fromarray(np.rint(255 * grey).astype(np.uint8)).save(written, format="WEBP", quality=QUALITY)
+    Image.fromarray(np.rint(255 * shown).astype(np.uint8)).save(written, format="WEBP", quality=QUALITY)
     return b64encode(written.getvalue()).decode()
 
 

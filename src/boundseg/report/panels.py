@@ -1,4 +1,4 @@
-"""One slice as a small picture for a page: the image in grey, regions filled half transparently and outlined."""
+"""One slice as a small picture for a page: the image, regions filled half transparently and outlined."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def window(masks: Bool[np.ndarray, "H W"]) -> tuple[slice, slice]:
 
 
 def panel(
-    image: Float[np.ndarray, "H W"],
+    image: Float[np.ndarray, "H W *colours"],
     labels: Integer[np.ndarray, "H W"] | None,
     classes: Mapping[str, int],
     spacing_mm: tuple[float, float] = (1.0, 1.0),
@@ -38,19 +38,19 @@ def panel(
     """A PNG as a data address, as high and wide as the slice is in mm.
 
     Args:
-        image: Intensities; the 1st and the 99.5th percentile become black and white.
+        image: Intensities, or those of red, green and blue; the 1st and the 99.5th percentile become black and white.
         labels: What is drawn over it; other values than those of ``classes`` stay plain. None draws nothing.
         classes: Names and values.
         spacing_mm: Of rows and columns.
     """
     from PIL import Image
 
-    size = _size(image.shape, spacing_mm)
+    size = _size(image.shape[:2], spacing_mm)
     low, high = np.percentile(image, (1, 99.5))
-    grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    shown = np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    colours = np.moveaxis(shown, -1, 0) if shown.ndim == 3 else [shown] * 3
     # a box is the mean where pixels are joined, and the pixel itself where it is enlarged
-    scaled = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
-    picture = np.repeat(scaled[..., None], 3, axis=2)
+    picture = np.stack([np.asarray(Image.fromarray(c).resize(size, Image.Resampling.BOX)) for c in colours], axis=2)
     for value in classes.values() if labels is not None else ():
         mask = np.asarray(Image.fromarray(np.asarray(labels == value)).resize(size, Image.Resampling.NEAREST))
         colour = np.array([int(colour_of(value)[i : i + 2], 16) / 255 for i in (1, 3, 5)])

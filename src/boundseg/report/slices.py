@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from boundseg.data.dataset import Dataset
+from boundseg.data.picture_io import COLOURS
 from boundseg.data.volume_io import Volume
 from boundseg.errors import InputError
 from boundseg.report.collect import Judged
@@ -68,7 +70,7 @@ def judged_slices(judged: Sequence[Judged], dataset: Dataset) -> list[Strip]:
     strips = []
     for word, case, index in chosen(judged):
         image, volume = dataset.read_image(case)
-        grey = dataset.to_slices(image)[0, index]
+        shown = shown_slices(dataset, image)[index]
         maps: dict[str, np.ndarray] = dict(weak_labels(judged, dataset, case, volume, index))
         maps["reference"] = _slice(dataset, dataset.read_labels(case, "full", volume), index)
         for one in judged:
@@ -78,8 +80,14 @@ def judged_slices(judged: Sequence[Judged], dataset: Dataset) -> list[Strip]:
             except InputError:
                 continue  # predictions may have been cleared away; the tables do not need them
             maps[f"{one.name}, DSC {_dice(one, case, index)}"] = prediction
-        strips.append(Strip(f"{word}: {case}, slice {index}", case, index, _panels(grey, maps, dataset, volume)))
+        strips.append(Strip(f"{word}: {case}, slice {index}", case, index, _panels(shown, maps, dataset, volume)))
     return strips
+
+
+def shown_slices(dataset: Dataset, image: Float[np.ndarray, "C *space"]) -> Float[np.ndarray, "S H W *colours"]:
+    """The slices of a case as they are looked at: in colours where its channels are some, else its first channel."""
+    channels: np.ndarray = dataset.to_slices(image)
+    return np.moveaxis(channels, 0, -1) if tuple(map(str.casefold, dataset.channels)) == COLOURS else channels[0]
 
 
 def taught_slices(judged: Sequence[Judged], dataset: Dataset) -> list[Strip]:
@@ -87,7 +95,7 @@ def taught_slices(judged: Sequence[Judged], dataset: Dataset) -> list[Strip]:
     strips = []
     for case in taught_cases(judged, dataset):
         image, volume = dataset.read_image(case)
-        slices = dataset.to_slices(image)[0]
+        slices = shown_slices(dataset, image)
         index = len(slices) // 2
         maps = dict(weak_labels(judged, dataset, case, volume, index))
         if dataset.label_path(case).is_file():
@@ -122,14 +130,16 @@ def weak_sets(judged: Sequence[Judged], dataset: Dataset) -> list[str]:
     return [name for name in dict.fromkeys(asked) if name in dataset.label_sets]
 
 
-def _panels(grey: np.ndarray, maps: Mapping[str, np.ndarray], dataset: Dataset, volume: Volume) -> list[Panel]:
+def _panels(shown: np.ndarray, maps: Mapping[str, np.ndarray], dataset: Dataset, volume: Volume) -> list[Panel]:
     values = list(dataset.classes.values())
     marked = (
-        np.any([np.isin(labels, values) for labels in maps.values()], axis=0) if maps else np.zeros_like(grey, bool)
+        np.any([np.isin(labels, values) for labels in maps.values()], axis=0)
+        if maps
+        else np.zeros(shown.shape[:2], bool)
     )
     part, spacing_mm = window(marked), dataset.slice_spacing_mm(volume)[:2]
     drawn: dict[str, np.ndarray | None] = {"image": None, **{name: labels[part] for name, labels in maps.items()}}
-    return [Panel(name, panel(grey[part], labels, dataset.classes, spacing_mm)) for name, labels in drawn.items()]
+    return [Panel(name, panel(shown[part], labels, dataset.classes, spacing_mm)) for name, labels in drawn.items()]
 
 
 def _slice(dataset: Dataset, labels: np.ndarray, index: int) -> np.ndarray:

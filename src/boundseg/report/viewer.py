@@ -20,7 +20,7 @@ from boundseg.report.collect import Judged
 from boundseg.report.packing import grey_range, pack_image, pack_labels
 from boundseg.report.panels import window
 from boundseg.report.pictures import colour_of
-from boundseg.report.slices import chosen, taught_cases, weak_sets
+from boundseg.report.slices import chosen, shown_slices, taught_cases, weak_sets
 
 # Okabe and Ito's yellow, and white, which no run has; lines are drawn with a dark seam, so that they show on any grey
 WEAK_COLOURS = ("#F0E442", "#ffb3e6", "#b3ffd9")
@@ -129,20 +129,20 @@ def _constraints(judged: Sequence[Judged]) -> list[str]:
 
 def _case(case: str, judged: Sequence[Judged], dataset: Dataset) -> dict[str, Any]:
     image, volume = dataset.read_image(case)
-    grey = dataset.to_slices(image)[0]
-    low, high = grey_range(grey)
+    slices = shown_slices(dataset, image)
+    low, high = grey_range(slices)
     layers = _label_maps(case, judged, dataset, volume)
     values = list(dataset.classes.values())
-    marked = np.zeros(grey.shape[1:], bool)
+    marked = np.zeros(slices.shape[1:3], bool)
     for labels in layers:
         if labels is not None:
             marked |= np.isin(labels, values).any(axis=0)
     rows, columns = window(marked)
     return {
-        "shape": list(grey.shape),
+        "shape": list(slices.shape[:3]),
         "spacing_mm": list(dataset.slice_spacing_mm(volume)),
         "window": [rows.start, rows.stop, columns.start, columns.stop],
-        "images": [pack_image(one, low, high) for one in grey],
+        "images": [pack_image(one, low, high) for one in slices],
         "layers": [None if labels is None else [pack_labels(one) for one in labels] for labels in layers],
         "measures": [_measures(one, case) for one in judged],
         "bounds": [_bounds(one, case, _constraints(judged)) for one in judged],
