@@ -34,7 +34,7 @@ class Recorded(Line):
 
 def draw(folder: Path, into: Path) -> list[Path]:
     """The pictures of a folder's CSV files."""
-    read = pd.concat(pd.read_csv(path) for path in folder.glob("*.csv") if not path.stem.endswith("_pairs"))
+    read = pd.concat(pd.read_csv(path) for path in folder.glob("*.csv") if path.stem in tables())
     found = {key: tuple(rows["dice_volumes"]) for key, rows in read.groupby("row")}
     drawn = []
     for name in ("figure4", "errors", "patients"):

@@ -124,7 +124,7 @@ def test_the_annotated_patient(hearts: Dataset) -> None:
 
 
 def test_the_annotated_patient_of_a_split_by_volume_is_one_of_his_volumes(hearts: Dataset, tmp_path: Path) -> None:
-    view = by_volume(hearts, tmp_path / "split")
+    view = by_volume(hearts, tmp_path / "split", 0.125)
     trains = view.splits.lists["train"]
     for patient in {name.split("_")[0] for name in trains}:
         own = [name for name in trains if name.startswith(f"{patient}_")]

@@ -17,6 +17,7 @@ import pytest
 from boundseg.data import priors
 from boundseg.data.dataset import Dataset
 from boundseg.errors import ConfigError, DatasetError, InputError, RunError
+from boundseg.evaluation.statistics import compare, mean
 from boundseg.evaluation.tables import Evaluation, paired_tests
 from boundseg.paper import pictures, reproduce, standalone
 from boundseg.paper.bounds import Wanted
@@ -114,6 +115,26 @@ def test_the_tables_figures_are_those_of_the_evaluations(begun: Begun) -> None:
         assert line["judged_epoch"] == 1
         assert line["minutes"] == pytest.approx(sum(epoch["seconds"] for epoch in metrics) / 60, rel=1e-5)
     assert [row["the paper's DSC"] for row in shown] == ["0.1497", "0.8004"]
+
+
+def test_every_judged_volume_is_there_for_tests_of_ones_own(begun: Begun) -> None:
+    volumes = pd.read_csv(begun.found.files["volumes"])
+    digits = pd.read_csv(begun.found.files["csv"]).set_index("row")
+    (pair,) = pd.read_csv(begun.found.files["pairs"]).to_dict("records")
+    of_rows = {key.split("/")[1]: rows for key, rows in volumes.groupby("row", sort=False)}
+    assert list(of_rows) == list(ROWS)
+    for name, rows in of_rows.items():
+        found = Evaluation.read(begun.out / "table1" / name / "seed0" / "evaluation").volumes
+        assert list(rows["case"]) == list(found["case"])
+        assert list(rows["dice"]) == pytest.approx(list(found["dice"]), rel=1e-5)
+        assert list(rows["hd95_mm"]) == pytest.approx(list(found["hd95_mm"]), rel=1e-5, nan_ok=True)
+        line = digits.loc[f"table1/{name}"]
+        interval = mean(found["dice"], found["patient"])
+        assert (line["dice_volumes_low"], line["dice_volumes_high"]) == pytest.approx(
+            (interval.low, interval.high), rel=1e-5, nan_ok=True
+        )
+    (again,) = compare(of_rows)
+    assert (again.difference, again.p) == pytest.approx((pair["difference"], pair["p"]), rel=1e-4)
 
 
 def test_pairs_are_those_of_the_evaluation_room(begun: Begun) -> None:
@@ -275,7 +296,7 @@ def test_a_split_by_volume_is_a_folder_of_links(begun: Begun, tmp_path: Path) ->
     page = found.files["page"].read_text(encoding="utf-8")
     assert "by volume, as the paper's: patients on both sides, no test set" in page
     assert "--split volumes" in page
-    again = by_volume(Dataset.open(begun.dataset), view.folder)
+    again = by_volume(Dataset.open(begun.dataset), view.folder, 0.125)
     assert again.fingerprint() == view.fingerprint()
 
 
@@ -293,7 +314,7 @@ def test_without_a_test_set_the_papers_way_stays_apart(bare_hearts: Path, tmp_pa
 def split(bare_hearts: Path, tmp_path: Path) -> Callable[[], Dataset]:
     """Splits a dataset of its own by volume, again with every call."""
     shutil.copytree(bare_hearts, tmp_path / "one" / "hearts")
-    return lambda: by_volume(Dataset.open(tmp_path / "one" / "hearts"), tmp_path / "split")
+    return lambda: by_volume(Dataset.open(tmp_path / "one" / "hearts"), tmp_path / "split", 0.25)
 
 
 def test_a_split_by_volume_gets_what_its_dataset_got_later(split: Callable[[], Dataset], tmp_path: Path) -> None:
@@ -319,7 +340,7 @@ def test_a_split_by_volume_is_of_one_folder_with_its_cases(split: Callable[[], D
     with pytest.raises(
         DatasetError, match=r"the split by volume is of .*one.hearts, not of .*other.hearts.(?s:.*)--out"
     ):
-        by_volume(Dataset.open(other), view.folder)
+        by_volume(Dataset.open(other), view.folder, 0.25)
     (view.folder / "source.json").rename(tmp_path / "source.json")
     with pytest.raises(DatasetError, match="of a folder that it does not name"):
         split()

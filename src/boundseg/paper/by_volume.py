@@ -15,13 +15,12 @@ from boundseg.data.priors import Prior
 from boundseg.errors import DatasetError
 from boundseg.training.state.writing import writing
 
-HELD_BACK = 25 / 200  # the published code's share of ACDC
 SEED = 0  # one fixed split; the seed of a training moves networks and orders only
 SOURCE = "source.json"  # says of which folder a split is
 
 
-def by_volume(dataset: Dataset, folder: Path) -> Dataset:
-    """The same files in another folder, where every volume is a patient of its own and one in eight is held back.
+def by_volume(dataset: Dataset, folder: Path, held_back: float) -> Dataset:
+    """The same files in another folder, where every volume is a patient of its own and a share of them is held back.
 
     Volumes are links to the files of the dataset (copies where links cannot be made), which stays as it is; what is
     derived later is written into the new folder. Common bounds are left out, since they are of a patient.
@@ -30,6 +29,7 @@ def by_volume(dataset: Dataset, folder: Path) -> Dataset:
         dataset: With full masks of all cases that are to be used.
         folder: Where. What an earlier call left there is used again; label sets and rows of ``priors.csv`` that the
             dataset got since are added, and what is there is left as it is.
+        held_back: Which share, in (0, 1); at least one volume.
 
     Raises:
         DatasetError: The folder is of another dataset, or the dataset has other cases or classes than it had.
@@ -51,7 +51,7 @@ def by_volume(dataset: Dataset, folder: Path) -> Dataset:
         if not made:
             atomic.write_text(folder / SOURCE, json.dumps({"folder": str(dataset.folder.resolve())}) + "\n")
             shuffled = np.random.default_rng(SEED).permutation(cases).tolist()
-            count = max(1, round(HELD_BACK * len(cases)))
+            count = max(1, round(held_back * len(cases)))
             lists = {"train": sorted(shuffled[count:]), "validation": sorted(shuffled[:count]), "test": []}
             write_splits(folder, Splits({case: [case] for case in cases}, lists))  # last: it says that all is there
     return Dataset.open(folder)

@@ -39,19 +39,21 @@ class Asked:
 
 
 def write(asked_for: Table, lines: Sequence[Line], asked: Asked, out: Path) -> dict[str, Path]:
-    """Writes ``NAME.md``, ``.csv``, ``_pairs.csv``, ``.tex`` and ``.png``; rows that are not finished stand in it.
+    """Writes ``NAME.md``, ``.csv``, ``_volumes.csv``, ``_pairs.csv``, ``.tex``, ``.png``, rows not finished as well.
 
     Returns:
-        The files by their kind: ``page``, ``csv``, ``pairs``, ``latex``, ``picture``.
+        The files by their kind: ``page``, ``csv``, ``volumes``, ``pairs``, ``latex``, ``picture``.
     """
     shown = [line.shown(asked.preset, asked_for.beside) for line in lines]
     tests = table.pairs(lines)
     found = {
         "csv": out / f"{asked_for.name}.csv",
+        "volumes": out / f"{asked_for.name}_volumes.csv",
         "pairs": out / f"{asked_for.name}_pairs.csv",
         "latex": out / f"{asked_for.name}.tex",
     }
     atomic.write_text(found["csv"], table.csv([row for line in lines for row in line.digits()]))
+    atomic.write_text(found["volumes"], table.csv([row for line in lines for row in line.digits_of_volumes()]))
     atomic.write_text(found["pairs"], table.csv(tests))
     short = [
         {

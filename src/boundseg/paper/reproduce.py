@@ -43,7 +43,7 @@ class Reproduced:
     """What was written.
 
     Attributes:
-        files: By their kind: ``page``, ``csv``, ``pairs``, ``latex``, ``picture``; what there is of them.
+        files: By their kind: ``page``, ``csv``, ``volumes``, ``pairs``, ``latex``, ``picture``; what there is of them.
         rows: The table, to read.
         outcomes: How each training ended that was asked for; empty where none was.
         interrupted: Whether a signal ended the trainings; what is there was written all the same.
@@ -94,7 +94,7 @@ def reproduce(
     """Runs what is missing of a table or figure, goes on with what was begun, skips what is finished, writes it.
 
     Run folders lie in ``out/TABLE/ROW/seedN`` with their configs beside them; ``out/NAME.md``, ``.csv``,
-    ``_pairs.csv``, ``.tex`` and ``.png`` are written whether all rows are finished or not.
+    ``_volumes.csv``, ``_pairs.csv``, ``.tex`` and ``.png`` are written whether all rows are finished or not.
 
     Args:
         what: ``table1`` to ``table5``, ``figure1`` to ``figure7``, or one of :func:`known` beyond the paper.
@@ -129,7 +129,8 @@ def reproduce(
     asked_for = _chosen(tables()[what], only)
     datasets = _datasets(tables()[what], asked_for, data, SPLITS if split == "patients" else ())
     if split == "volumes":
-        datasets = {name: _by_volume(one, out) for name, one in datasets.items()}
+        held_back = {row.base.name: row.base.held_back for row in asked_for.rows}
+        datasets = {name: _by_volume(one, out, held_back[name]) for name, one in datasets.items()}
     rows = [row for row in asked_for.rows if row.base.name in datasets]
     planned, sources = _provided(rows, datasets, seeds, preset, scale, out, overrides, patient, train, report)
     outcomes: list[Outcome] = []
@@ -226,9 +227,9 @@ def _datasets(whole: Table, asked_for: Table, data: Sequence[Path], sides: Seque
     return {name: dataset for name, dataset in found.items() if name in wanted}
 
 
-def _by_volume(dataset: Dataset, out: Path) -> Dataset:
+def _by_volume(dataset: Dataset, out: Path, held_back: float) -> Dataset:
     """The same volumes in the paper's split, below the output folder."""
-    return by_volume(dataset, out / "by-volume" / dataset.folder.resolve().name)
+    return by_volume(dataset, out / "by-volume" / dataset.folder.resolve().name, held_back)
 
 
 def _provided(

@@ -39,6 +39,7 @@ class Base:
         presence: The label set that says in which slices the class is.
         patient: The annotated patient of the common bounds, where nobody names another; None: the first of the
             training list.
+        held_back: The share of all volumes that the paper validates on, by which it splits.
         words: What stands in capitals in a row, for each preset; the entry ``PRESET SCALE`` goes before it.
         config: Merged first.
         scales: Merged second.
@@ -51,6 +52,7 @@ class Base:
     command: str
     presence: str
     patient: str | None
+    held_back: float
     words: Mapping[str, Mapping[str, Any]]
     config: Mapping[str, Any]
     scales: Mapping[str, Mapping[str, Any]]

@@ -37,6 +37,7 @@ class Planned:
         path: Its config.
         config: The same, read.
         folder: Its run folder.
+        longer: How many times the scale's epochs it has: more than once in a row of equal updates.
     """
 
     row: Row
@@ -45,6 +46,7 @@ class Planned:
     path: Path
     config: Config
     folder: Path
+    longer: float = 1.0
 
     @property
     def name(self) -> str:
@@ -128,10 +130,11 @@ def plan(
     for row, dataset in rows:
         for seed in seeds:
             config = row.resolve(dataset.folder.resolve(), preset, scale, seed, overrides).absolute
+            longer = _longer(row, dataset)
             if row.full_updates:
-                config = _with_full_updates(config, row, dataset)
+                config = lengthened(config, longer, f"{row.key}, with as many updates as on all")
             folder = out / row.key / f"seed{seed}"
-            planned.append(Planned(row, seed, dataset, folder.with_name(f"seed{seed}.yaml"), config, folder))
+            planned.append(Planned(row, seed, dataset, folder.with_name(f"seed{seed}.yaml"), config, folder, longer))
     return planned
 
 
@@ -159,11 +162,12 @@ def _differing(one: Planned) -> tuple[Problem, ...]:
     return ()
 
 
-def _with_full_updates(config: Config, row: Row, dataset: Dataset) -> Config:
-    """As many more epochs as there are fewer who teach."""
-    assert row.drawn is not None
+def _longer(row: Row, dataset: Dataset) -> float:
+    """As many times the epochs as there are fewer who teach, where a row is to have the updates of all."""
+    if not (row.full_updates and row.drawn):
+        return 1.0
     of = len(dataset.cases_of("train") if row.drawn.of == "volumes" else dataset.splits.lists["train"])
-    return lengthened(config, max(1, of / row.drawn.count), f"{row.key}, with as many updates as on all")
+    return max(1.0, of / row.drawn.count)
 
 
 def lengthened(config: Config, longer: float, name: str) -> Config:

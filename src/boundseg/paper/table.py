@@ -121,7 +121,8 @@ class Line:
             return ""
         counts = sorted({count for count, _, _ in found})
         middle, spread = mean_of(m for _, m, _ in found), mean_of(s for _, _, s in found)
-        return f"{middle:.3f} ± {spread:.3f} (last {', '.join(map(str, counts))})"
+        around = "" if math.isnan(spread) else f" ± {spread:.3f}"
+        return f"{middle:.3f}{around} (last {', '.join(map(str, counts))})"
 
     def _of_each_class(self, result: Result) -> dict[str, float]:
         targets = self.row.base.targets
@@ -144,13 +145,17 @@ class Line:
             }
             if result.test is not None:
                 count, middle, spread = steadiness(result)
+                volumes = result.volumes()
+                dice = mean(volumes["dice"], volumes["patient"])
                 row |= {
                     "judged_on": self.judged_on,
-                    "dice_volumes": _nanmean(result.volumes()["dice"]),
+                    "dice_volumes": dice.value,
+                    "dice_volumes_low": dice.low,
+                    "dice_volumes_high": dice.high,
                     **self._of_each_class(result),
                     "dice_slices": _nanmean(result.slices()["dice"]),
-                    "hd95_mm": _nanmean(result.volumes()["hd95_mm"]),
-                    "absolute_volume_error": _nanmean(result.volumes()["absolute_volume_error"]),
+                    "hd95_mm": _nanmean(volumes["hd95_mm"]),
+                    "absolute_volume_error": _nanmean(volumes["absolute_volume_error"]),
                     "validation_dice_slices_empty_one": _paper_dice(result),
                     "judged_epoch": result.judged_epoch,
                     "validation_dice_judged_epoch": _judged_dice(result),
@@ -160,6 +165,14 @@ class Line:
                 }
             lines.append(row)
         return lines
+
+    def digits_of_volumes(self) -> list[dict[str, object]]:
+        """A line for every judged volume and seed, for tests of one's own; of several classes their means."""
+        return [
+            {"row": self.row.key, "seed": result.planned.seed} | {str(key): value for key, value in volume.items()}
+            for result in self.judged
+            for volume in result.volumes().to_dict("records")
+        ]
 
 
 def lines_of(results: Iterable[Result]) -> list[Line]:
@@ -173,12 +186,15 @@ def lines_of(results: Iterable[Result]) -> list[Line]:
 
 
 def steadiness(result: Result) -> tuple[int, float, float]:
-    """How many of the last epochs were validated, and mean and standard deviation of their DSC."""
-    count = min(LAST_EPOCHS, max(1, len(result.rows) // 4))
+    """How many of the last epochs were validated, and mean and standard deviation of their DSC.
+
+    Of a row of equal updates, whose epochs are shorter, as many more; one epoch has no standard deviation.
+    """
+    count = min(round(LAST_EPOCHS * result.planned.longer), max(1, len(result.rows) // 4))
     values = [value for epoch, value in result.validation_dice if epoch >= len(result.rows) - count]
     if not values:
         return 0, math.nan, math.nan
-    return len(values), float(np.mean(values)), float(np.std(values))
+    return len(values), float(np.mean(values)), float(np.std(values)) if len(values) > 1 else math.nan
 
 
 def pairs(lines: Sequence[Line]) -> list[dict[str, object]]:
