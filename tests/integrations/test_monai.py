@@ -12,8 +12,9 @@ import torch
 from monai.data import DataLoader, Dataset, MetaTensor, list_data_collate
 from monai.engines import SupervisedTrainer
 from monai.handlers import MeanDice
+from monai.losses import DeepSupervisionLoss, DiceCELoss
 from monai.metrics import DiceMetric
-from monai.networks.nets import BasicUNet
+from monai.networks.nets import BasicUNet, SegResNetDS
 from monai.transforms import (
     Affined,
     AsDiscreted,
@@ -45,6 +46,7 @@ from boundseg.integrations.monai import (
     AddBoundsd,
     AddFramed,
     BoundedLoss,
+    BoundsLoss,
     Sought,
     StartFramed,
     from_bounded,
@@ -368,6 +370,46 @@ def discs(count: int) -> list[dict[str, Any]]:
         bounds = {"area": torch.tensor([[0.9 * area, 1.1 * area]])}
         found.append({"image": image, "label": label, "bounds": bounds})
     return found
+
+
+def test_bounds_alone_are_what_they_add_to_cross_entropy() -> None:
+    area = Constraint("area", Size("px"), ((1,),), weight=5e-2)
+    batch = list_data_collate(discs(3))
+    logits = torch.randn(3, 2, 32, 32, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    alone, without = BoundsLoss([area]), {key: value for key, value in batch.items() if key != "label"}
+    wanted = BoundedLoss([area])(logits, batch) - BoundedLoss()(logits, batch["label"])
+    for target in (batch, without):
+        found = alone(logits, target)
+        torch.testing.assert_close(found, wanted)
+    ours, theirs = (torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (found, wanted))
+    torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-4)
+    assert set(alone.found) >= {"area/value", "area/cost"}
+    with pytest.raises(InputError, match=r"labels alone say nothing of bounds"):
+        alone(logits, batch["label"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bounds_in_a_loop_of_deep_supervision_and_mixed_precision(dtype: torch.dtype) -> None:
+    """The loop of MONAI's Auto3DSeg: a loss of masks at every depth, autocast; bounds beside it."""
+    sizes = {}
+    for weight in (0.0, 5e-2):
+        set_determinism(0)
+        network = SegResNetDS(spatial_dims=2, init_filters=8, in_channels=1, out_channels=2, dsdepth=2)
+        masks = DeepSupervisionLoss(DiceCELoss(to_onehot_y=True, softmax=True))
+        bounds = BoundsLoss([Constraint("area", Size("px"), ((1,),), weight=weight)])
+        optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
+        masked = [{**one, "label": torch.ones(1, 32, 32)} for one in discs(16)]  # of masks that are far too large
+        for _ in range(6):
+            for batch in DataLoader(Dataset(masked), batch_size=4):
+                optimizer.zero_grad()
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+                    outputs = network(batch["image"])
+                    assert len(outputs) == 2
+                    loss = masks(outputs, batch["label"]) + bounds(outputs[0], batch)
+                loss.backward()
+                optimizer.step()
+        sizes[weight] = float(bounds.found["area/value"])
+    assert sizes[5e-2] < 0.5 * sizes[0.0]
 
 
 def test_in_monais_trainer_a_bound_is_kept_that_is_broken_without_it() -> None:

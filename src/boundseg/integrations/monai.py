@@ -81,6 +81,43 @@ class BoundedLoss(_Loss):
         return found.total
 
 
+class BoundsLoss(BoundedLoss):
+    r"""The weighted cost of every constraint alone, to stand beside any loss of labels.
+
+    .. code-block:: python
+
+        loss = DeepSupervisionLoss(DiceCELoss(to_onehot_y=True, softmax=True))(outputs, batch["label"])
+        loss = loss + bounds(outputs[0], batch)  # of deep supervision, the output of full resolution
+
+    .. math:: \sum_c \lambda_c \, \operatorname{mean}_{\text{known}} C_c
+
+    ``loss(input, target)`` takes logits ``[B, K, *space]`` and a batch's dictionary, as :class:`BoundedLoss` does; its
+    ``label``, if there is one, is not looked at.
+
+    Args:
+        constraints: What is asked of the prediction.
+        complete: As for :class:`BoundedLoss`.
+    """
+
+    def __init__(self, constraints: Sequence[Constraint], complete: Sequence[int] = ()) -> None:
+        super().__init__(constraints, complete=complete)
+
+    def forward(self, input: Any, target: Tensor | Mapping[str, Any]) -> Tensor:
+        """The cost of a batch.
+
+        Raises:
+            InputError: ``target`` is no dictionary, or see :meth:`BoundedLoss.forward`.
+        """
+        batch.require_logits(input)
+        if not isinstance(target, Mapping):
+            raise InputError(
+                "labels alone say nothing of bounds.", remedy="Hand over the batch's dictionary, with 'bounds'."
+            )
+        space = (len(input), *input.shape[2:])
+        nothing = torch.full(space, self.objective.ignore, dtype=torch.long, device=input.device)
+        return super().forward(input, {**target, "label": nothing})
+
+
 def prepare_batch(
     batchdata: Mapping[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **_: Any
 ) -> tuple[Tensor, dict[str, Any]]:
