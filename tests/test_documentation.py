@@ -250,3 +250,10 @@ def test_the_example_gains_by_the_bound(
     runpy.run_path(str(ROOT / "examples" / f"{example}.py"), run_name="__main__")
     without, with_bound = map(float, re.findall(r"DSC ([\d.]+)", capsys.readouterr().out))
     assert with_bound > without + 0.2
+
+
+def test_every_verb_is_a_function_too() -> None:
+    verbs = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    verbs += [str(group.name) for group in app.registered_groups]
+    rows = re.findall(r"^\| `(\w+)", (ROOT / "docs" / "api" / "verbs.md").read_text(encoding="utf-8"), flags=re.M)
+    assert set(rows) == set(verbs)
