@@ -94,8 +94,34 @@ def test_a_fold_of_nnunet_becomes_train_and_validation(tiny_dataset: Path, tmp_p
     assert lists["validation"] == ["patient1"]
     assert lists["test"] == ["patient5"]
     assert lists["few"] == ["patient1"], "other lists stay"
-    splits_from_nnunet(source, path, 1)
-    assert Dataset.open(tiny_dataset).splits.lists["validation"] == ["patient1_frame01"]
+    assert (lists["fold0_train"], lists["fold0_validation"]) == (lists["train"], lists["validation"])
+    assert (lists["fold1_train"], lists["fold1_validation"]) == (["patient2"], ["patient1_frame01"])
+    splits_from_nnunet(Dataset.open(tiny_dataset), path, 1)
+    one = Dataset.open(tiny_dataset).splits.lists
+    assert one["validation"] == ["patient1_frame01"]
+    assert one["fold0_train"] == lists["fold0_train"], "and what an earlier call wrote"
+
+
+def test_a_config_trains_on_a_fold_by_its_name(tiny_dataset: Path, tmp_path: Path) -> None:
+    source, path = Dataset.open(tiny_dataset), tmp_path / "splits_final.json"
+    of = source.splits.patients
+    path.write_text(json.dumps([{"train": of["patient2"], "val": of[name]} for name in ("patient1", "patient3")]))
+    splits_from_nnunet(source, path)
+    opened = Dataset.open(tiny_dataset)
+    assert opened.cases_of("fold1_train") == of["patient2"]
+    assert opened.cases_of("fold1_validation") == of["patient3"]
+
+
+def test_every_fold_is_looked_at_before_one_is_taken(tiny_dataset: Path, tmp_path: Path) -> None:
+    source, path = Dataset.open(tiny_dataset), tmp_path / "splits_final.json"
+    before = (tiny_dataset / "splits.json").read_bytes()
+    a, b = source.splits.patients["patient1"]
+    path.write_text(json.dumps([{"train": [a, b], "val": []}, {"train": [a], "val": [b]}]))
+    with pytest.raises(DatasetError, match=r"patient1 is on two sides[\s\S]*splits_final.json, fold 1"):
+        splits_from_nnunet(source, path)
+    assert (tiny_dataset / "splits.json").read_bytes() == before
+    splits_from_nnunet(source, path, 0)
+    assert Dataset.open(tiny_dataset).splits.lists["train"] == ["patient1"]
 
 
 def test_splits_that_do_not_fit_change_nothing(tiny_dataset: Path, tmp_path: Path) -> None:

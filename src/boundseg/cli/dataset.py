@@ -57,7 +57,7 @@ def convert(
     held_out_labels: Annotated[
         str | None, typer.Option(help="For nnunet: of the held-out cases, full for instance. Default: the same.")
     ] = None,
-    fold: Annotated[int | None, typer.Option(help="For nnunet-splits: which fold. Default: 0.")] = None,
+    fold: Annotated[int | None, typer.Option(help="For nnunet-splits: which fold. Default: all, as lists.")] = None,
 ) -> None:
     """Example:  boundseg convert acdc ACDC/training ACDC_LV --target LV
 
@@ -85,7 +85,7 @@ def convert(
             require(bool(labels), "which label set?", "Add --labels scribble (or full).")
             to_nnunet.convert(open_dataset(source), dataset, labels, held_out_labels)
         else:
-            to_nnunet.convert_splits(source, open_dataset(dataset), fold or 0)
+            to_nnunet.convert_splits(source, open_dataset(dataset), fold)
         return
     if layout == "labels":
         require(not target and seed is None, "labels take no --target and no --seed.", "Say with --map what is kept.")

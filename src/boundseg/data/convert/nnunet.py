@@ -120,6 +120,13 @@ def read_splits_final(path: Path, fold: int = 0) -> tuple[list[str], list[str]]:
     Raises:
         DatasetError: The file is missing, is none of nnU-Net's, or has no such fold.
     """
+    folds = _read_folds(path)
+    if not 0 <= fold < len(folds):
+        raise DatasetError(f"there is no fold {fold}.", str(path), f"It has {len(folds)}, counted from 0.")
+    return folds[fold]
+
+
+def _read_folds(path: Path) -> list[tuple[list[str], list[str]]]:
     if not path.is_file():
         raise DatasetError(
             f"{path.name} is not there.",
@@ -140,39 +147,54 @@ def read_splits_final(path: Path, fold: int = 0) -> tuple[list[str], list[str]]:
             str(path.parent),
             'It reads [{"train": ["case1"], "val": ["case2"]}, …].',
         )
-    if not 0 <= fold < len(folds):
-        raise DatasetError(f"there is no fold {fold}.", str(path), f"It has {len(folds)}, counted from 0.")
-    return folds[fold]["train"], folds[fold]["val"]
+    return [(of_fold["train"], of_fold["val"]) for of_fold in folds]
 
 
-def splits_from_nnunet(source: Dataset, path: Path, fold: int = 0) -> Splits:
-    """Takes train and validation from a fold of nnU-Net's, and writes them into the dataset's ``splits.json``.
+def splits_from_nnunet(source: Dataset, path: Path, fold: int | None = None) -> Splits:
+    """Takes train and validation from nnU-Net's folds, and writes them into the dataset's ``splits.json``.
 
-    Patients, named lists and test stay as they are.
+    Patients, other lists and test stay as they are.
+
+    Args:
+        source: The dataset.
+        path: ``splits_final.json``.
+        fold: Which one becomes ``train`` and ``validation``. None takes all: the first one so, and each as the lists
+            ``fold0_train``, ``fold0_validation``, ``fold1_train`` and so on, which configs can name.
 
     Raises:
         DatasetError: See :func:`read_splits_final`; cases that the dataset does not have, that belong to no patient or
             stand on two sides; a patient on two sides. All of it is listed, and nothing is written.
     """
+    asked = [fold] if fold is not None else [*range(max(1, len(_read_folds(path))))]
+    taken = {number: _sides_of_fold(source, path, number) for number in asked}
+    if problems := [problem for _, of_fold in taken.values() for problem in of_fold]:
+        raise DatasetError.of(list(dict.fromkeys(problems)))
+    lists = source.splits.lists | taken[asked[0]][0]
+    if fold is None:
+        for number, (sides, _) in taken.items():
+            lists |= {f"fold{number}_{side}": sides[side] for side in ("train", "validation")}
+    new = Splits(source.splits.patients, lists)
+    dataset.write_splits(source.folder, new)
+    return new
+
+
+def _sides_of_fold(source: Dataset, path: Path, fold: int) -> tuple[dict[str, list[str]], list[Problem]]:
+    """Who is on which side, by patients as far as they are whole, and what does not fit."""
     train, held_out = read_splits_final(path, fold)
-    splits, elsewhere = source.splits, [case for case in source.cases if case not in source.training_cases]
+    elsewhere = [case for case in source.cases if case not in source.training_cases]
     sides = {"train": train, "validation": held_out, "test": source.cases_of("test") or elsewhere}
     problems = _misplaced(source, path, sides)
     where = {case: side for side, cases in sides.items() for case in cases}
     found: dict[str, list[str]] = {side: [] for side in sides}
-    for patient, cases in splits.patients.items():
+    for patient, cases in source.splits.patients.items():
         of_patient = {case: where[case] for case in cases if case in where}
         for side in set(of_patient.values()):
             found[side] += [patient] if len(of_patient) == len(cases) else [*of_patient]
         if len(set(of_patient.values())) > 1:
             fact = f"{patient} is on two sides: {' and '.join(sorted(set(of_patient.values())))}."
             remedy = "Split by patients, and plan nnU-Net's folds so: boundseg convert nnunet writes such a file."
-            problems.append(Problem(fact, str(path), remedy))
-    if problems:
-        raise DatasetError.of(problems)
-    new = Splits(splits.patients, splits.lists | found)
-    dataset.write_splits(source.folder, new)
-    return new
+            problems.append(Problem(fact, f"{path}, fold {fold}", remedy))
+    return found, problems
 
 
 def _misplaced(source: Dataset, path: Path, sides: Mapping[str, Sequence[str]]) -> list[Problem]:
