@@ -116,6 +116,15 @@ def test_a_row_that_was_measured_says_so_and_is_the_config_that_it_was_measured_
     assert claimed == f"{MEASURED[key]:.3f}"
 
 
+@pytest.mark.parametrize("name", ["individual", "full"])
+def test_a_row_of_scale_half_is_the_config_that_it_was_measured_with(name: str) -> None:
+    measured = Config.load(RESULTS / "half" / f"table1_{name}.yaml")
+    assert row(f"table1/{name}").resolve(DATA, "honest", "half", 0) == measured
+    volumes = pd.read_csv(RESULTS / "half" / "table1_volumes.csv").set_index("row").loc[f"table1/{name}"]
+    line = pd.read_csv(RESULTS / "half" / "table1.csv").set_index("row").loc[f"table1/{name}"]
+    assert line["dice_volumes"] == pytest.approx(volumes["dice"].mean(), rel=1e-5)
+
+
 @pytest.mark.parametrize(("name", "measured"), EARLIER.items())
 def test_a_row_of_the_earlier_page_is_the_config_that_it_was_measured_with(name: str, measured: str) -> None:
     theirs = ROOT / "docs" / "results" / "acdc-lv" / f"{measured}.yaml"
