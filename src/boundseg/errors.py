@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Self  # of typing from Python 3.11 on
+    from typing import Self
 
 
 @dataclass(frozen=True)
