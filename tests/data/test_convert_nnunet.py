@@ -35,7 +35,7 @@ def test_the_chosen_labels_lie_where_nnunet_looks(tiny_dataset: Path, tmp_path: 
     nothing = nib.load(found.label_path("patient1_frame01"))
     assert np.unique(nothing.dataobj).tolist() == [IGNORE]
     assert nothing.shape == nib.load(source.image_paths("patient1_frame01")[0]).shape
-    assert read_splits_final(folder / "splits_final.json") == (sorted(written.train), sorted(written.held_out))
+    assert read_splits_final(folder / "splits_final.json") == [(sorted(written.train), sorted(written.held_out))]
     for name in ("priors.csv", "splits.json", "boundseg.yaml"):
         assert (folder / name).read_bytes() == (tiny_dataset / name).read_bytes()
 
@@ -102,7 +102,7 @@ def test_a_fold_of_nnunet_becomes_train_and_validation(tiny_dataset: Path, tmp_p
     assert one["fold0_train"] == lists["fold0_train"], "and what an earlier call wrote"
 
 
-def test_a_config_trains_on_a_fold_by_its_name(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_every_fold_is_a_list_by_its_name_and_those_of_another_file_go(tiny_dataset: Path, tmp_path: Path) -> None:
     source, path = Dataset.open(tiny_dataset), tmp_path / "splits_final.json"
     of = source.splits.patients
     path.write_text(json.dumps([{"train": of["patient2"], "val": of[name]} for name in ("patient1", "patient3")]))
@@ -110,6 +110,11 @@ def test_a_config_trains_on_a_fold_by_its_name(tiny_dataset: Path, tmp_path: Pat
     opened = Dataset.open(tiny_dataset)
     assert opened.cases_of("fold1_train") == of["patient2"]
     assert opened.cases_of("fold1_validation") == of["patient3"]
+    path.write_text(json.dumps([{"train": of["patient3"], "val": of["patient2"]}]))
+    splits_from_nnunet(opened, path)
+    lists = Dataset.open(tiny_dataset).splits.lists
+    assert lists["fold0_train"] == ["patient3"]
+    assert not any(name.startswith("fold1_") for name in lists)
 
 
 def test_every_fold_is_looked_at_before_one_is_taken(tiny_dataset: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,11 +100,10 @@ def convert(source: Dataset, destination: Path, labels: str, held_out: str | Non
 
 def convert_splits(path: Path, dataset: Dataset, fold: int | None) -> None:
     """A fold of nnU-Net's, or all, into splits.json."""
-    from boundseg.data.convert.nnunet import splits_from_nnunet
+    from boundseg.data.convert.nnunet import FOLD_LIST, splits_from_nnunet
 
     splits = splits_from_nnunet(dataset, path, fold)
     lists = ", ".join(f"{name} {len(splits.cases(name))}" for name in ("train", "validation", "test"))
     out.print(f"{dataset.folder / 'splits.json'}: {lists}")
     if fold is None:
-        folds = sum(re.fullmatch(r"fold\d+_train", name) is not None for name in splits.lists)
-        out.print(f"all folds: fold0_train, fold0_validation to fold{folds - 1}_train, fold{folds - 1}_validation")
+        show_lists({"folds": [name for name in splits.lists if FOLD_LIST.fullmatch(name)]})

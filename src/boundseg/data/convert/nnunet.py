@@ -23,6 +23,9 @@ SPLITS_FINAL = "splits_final.json"
 # nnU-Net reads whatever boundseg reads but this one, of which a link would be a header without its voxels
 WRITTEN_ANEW = {".mhd": ".mha"}
 FOLDER_NAME = re.compile(r"Dataset\d{3}_\w[\w-]*")
+FOLD_LIST = re.compile(r"fold\d+_(train|validation)")  # lists of splits.json that folds become
+
+Fold = tuple[list[str], list[str]]
 
 
 @dataclass(frozen=True)
@@ -114,19 +117,12 @@ def write_splits_final(path: Path, folds: Sequence[tuple[Sequence[str], Sequence
     atomic.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def read_splits_final(path: Path, fold: int = 0) -> tuple[list[str], list[str]]:
-    """Who trains and who is held out in a fold of nnU-Net's ``splits_final.json``.
+def read_splits_final(path: Path) -> list[Fold]:
+    """Who trains and who is held out in each fold of nnU-Net's ``splits_final.json``.
 
     Raises:
-        DatasetError: The file is missing, is none of nnU-Net's, or has no such fold.
+        DatasetError: The file is missing, or is none of nnU-Net's.
     """
-    folds = _read_folds(path)
-    if not 0 <= fold < len(folds):
-        raise DatasetError(f"there is no fold {fold}.", str(path), f"It has {len(folds)}, counted from 0.")
-    return folds[fold]
-
-
-def _read_folds(path: Path) -> list[tuple[list[str], list[str]]]:
     if not path.is_file():
         raise DatasetError(
             f"{path.name} is not there.",
@@ -159,18 +155,24 @@ def splits_from_nnunet(source: Dataset, path: Path, fold: int | None = None) -> 
         source: The dataset.
         path: ``splits_final.json``.
         fold: Which one becomes ``train`` and ``validation``. None takes all: the first one so, and each as the lists
-            ``fold0_train``, ``fold0_validation``, ``fold1_train`` and so on, which configs can name.
+            ``fold0_train``, ``fold0_validation``, ``fold1_train`` and so on, which configs can name; those of another
+            file's folds go.
 
     Raises:
-        DatasetError: See :func:`read_splits_final`; cases that the dataset does not have, that belong to no patient or
-            stand on two sides; a patient on two sides. All of it is listed, and nothing is written.
+        DatasetError: See :func:`read_splits_final`; there is no such fold; cases that the dataset does not have, that
+            belong to no patient or stand on two sides; a patient on two sides. All of it is listed, and nothing is
+            written.
     """
-    asked = [fold] if fold is not None else [*range(max(1, len(_read_folds(path))))]
-    taken = {number: _sides_of_fold(source, path, number) for number in asked}
+    folds, first = read_splits_final(path), fold or 0
+    if not 0 <= first < len(folds):
+        raise DatasetError(f"there is no fold {first}.", str(path), f"It has {len(folds)}, counted from 0.")
+    numbers = range(len(folds)) if fold is None else [first]
+    taken = {number: _sides_of(source, folds[number], f"{path}, fold {number}") for number in numbers}
     if problems := [problem for _, of_fold in taken.values() for problem in of_fold]:
         raise DatasetError.of(list(dict.fromkeys(problems)))
-    lists = source.splits.lists | taken[asked[0]][0]
+    lists = source.splits.lists | taken[first][0]
     if fold is None:
+        lists = {name: members for name, members in lists.items() if not FOLD_LIST.fullmatch(name)}
         for number, (sides, _) in taken.items():
             lists |= {f"fold{number}_{side}": sides[side] for side in ("train", "validation")}
     new = Splits(source.splits.patients, lists)
@@ -178,31 +180,31 @@ def splits_from_nnunet(source: Dataset, path: Path, fold: int | None = None) -> 
     return new
 
 
-def _sides_of_fold(source: Dataset, path: Path, fold: int) -> tuple[dict[str, list[str]], list[Problem]]:
+def _sides_of(source: Dataset, fold: Fold, where: str) -> tuple[dict[str, list[str]], list[Problem]]:
     """Who is on which side, by patients as far as they are whole, and what does not fit."""
-    train, held_out = read_splits_final(path, fold)
+    train, held_out = fold
     elsewhere = [case for case in source.cases if case not in source.training_cases]
     sides = {"train": train, "validation": held_out, "test": source.cases_of("test") or elsewhere}
-    problems = _misplaced(source, path, sides)
-    where = {case: side for side, cases in sides.items() for case in cases}
+    problems = _misplaced(source, where, sides)
+    side_of = {case: side for side, cases in sides.items() for case in cases}
     found: dict[str, list[str]] = {side: [] for side in sides}
     for patient, cases in source.splits.patients.items():
-        of_patient = {case: where[case] for case in cases if case in where}
+        of_patient = {case: side_of[case] for case in cases if case in side_of}
         for side in set(of_patient.values()):
             found[side] += [patient] if len(of_patient) == len(cases) else [*of_patient]
         if len(set(of_patient.values())) > 1:
             fact = f"{patient} is on two sides: {' and '.join(sorted(set(of_patient.values())))}."
             remedy = "Split by patients, and plan nnU-Net's folds so: boundseg convert nnunet writes such a file."
-            problems.append(Problem(fact, f"{path}, fold {fold}", remedy))
+            problems.append(Problem(fact, where, remedy))
     return found, problems
 
 
-def _misplaced(source: Dataset, path: Path, sides: Mapping[str, Sequence[str]]) -> list[Problem]:
+def _misplaced(source: Dataset, where: str, sides: Mapping[str, Sequence[str]]) -> list[Problem]:
     """Cases of a fold that the dataset does not have, that are nobody's, or that stand on two sides."""
     problems = []
     if strangers := {*sides["train"], *sides["validation"]} - {*source.training_cases}:
         fact = f"the fold names what is no case of {source.folder / 'imagesTr'}: {_some(strangers)}."
-        problems.append(Problem(fact, str(path), "It is that of another dataset, or cases were renamed."))
+        problems.append(Problem(fact, where, "It is that of another dataset, or cases were renamed."))
     owned = {case for cases in source.splits.patients.values() for case in cases}
     if orphans := {case for cases in sides.values() for case in cases if case in source.cases} - owned:
         fact = f"these cases belong to no patient: {_some(orphans)}."
@@ -212,7 +214,7 @@ def _misplaced(source: Dataset, path: Path, sides: Mapping[str, Sequence[str]]) 
             remedy = (
                 "Take them out of test in splits.json, or out of the fold." if other == "test" else "Mend the fold."
             )
-            problems.append(Problem(f"these cases are in {one} and in {other}: {_some(both)}.", str(path), remedy))
+            problems.append(Problem(f"these cases are in {one} and in {other}: {_some(both)}.", where, remedy))
     return problems
 
 
