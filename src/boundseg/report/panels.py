@@ -48,9 +48,10 @@ def panel(
     size = _size(image.shape[:2], spacing_mm)
     low, high = np.percentile(image, (1, 99.5))
     shown = np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
-    colours = np.moveaxis(shown, -1, 0) if shown.ndim == 3 else [shown] * 3
+    channels = np.moveaxis(np.atleast_3d(shown), -1, 0)
     # a box is the mean where pixels are joined, and the pixel itself where it is enlarged
-    picture = np.stack([np.asarray(Image.fromarray(c).resize(size, Image.Resampling.BOX)) for c in colours], axis=2)
+    scaled = [np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BOX)) for channel in channels]
+    picture = np.stack(scaled if len(scaled) == 3 else 3 * scaled, axis=2)
     for value in classes.values() if labels is not None else ():
         mask = np.asarray(Image.fromarray(np.asarray(labels == value)).resize(size, Image.Resampling.NEAREST))
         colour = np.array([int(colour_of(value)[i : i + 2], 16) / 255 for i in (1, 3, 5)])
