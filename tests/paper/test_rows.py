@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from boundseg.errors import ConfigError
 from boundseg.paper.needs import Needs
-from boundseg.paper.rows import PRESETS, SCALES, Row, Scale, merge, row, tables, text_of
+from boundseg.paper.rows import PRESETS, SCALES, Preset, Row, Scale, merge, row, tables, text_of
 from boundseg.paper.runs import lengthened
 from boundseg.training.config import Config
 
@@ -116,12 +116,21 @@ def test_a_row_that_was_measured_says_so_and_is_the_config_that_it_was_measured_
     assert claimed == f"{MEASURED[key]:.3f}"
 
 
-@pytest.mark.parametrize("name", ["individual", "full"])
-def test_a_row_of_scale_half_is_the_config_that_it_was_measured_with(name: str) -> None:
-    measured = Config.load(RESULTS / "half" / f"table1_{name}.yaml")
-    assert row(f"table1/{name}").resolve(DATA, "honest", "half", 0) == measured
-    volumes = pd.read_csv(RESULTS / "half" / "table1_volumes.csv").set_index("row").loc[f"table1/{name}"]
-    line = pd.read_csv(RESULTS / "half" / "table1.csv").set_index("row").loc[f"table1/{name}"]
+@pytest.mark.parametrize(
+    ("folder", "preset", "scale", "name"),
+    [
+        ("half", "honest", "half", "individual"),
+        ("half", "honest", "half", "full"),
+        ("published", "published", "quick", "individual"),
+    ],
+)
+def test_a_row_of_another_scale_or_preset_is_the_config_that_it_was_measured_with(
+    folder: str, preset: Preset, scale: Scale, name: str
+) -> None:
+    measured = Config.load(RESULTS / folder / f"table1_{name}.yaml")
+    assert row(f"table1/{name}").resolve(DATA, preset, scale, 0) == measured
+    volumes = pd.read_csv(RESULTS / folder / "table1_volumes.csv").set_index("row").loc[f"table1/{name}"]
+    line = pd.read_csv(RESULTS / folder / "table1.csv").set_index("row").loc[[f"table1/{name}"]].iloc[0]
     assert line["dice_volumes"] == pytest.approx(volumes["dice"].mean(), rel=1e-5)
 
 
