@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from boundseg.evaluation.statistics import compare, holm, mean
+from boundseg.evaluation.statistics import Steadiness, compare, holm, mean
 
 NAN = math.nan
 
@@ -104,3 +104,19 @@ def test_holm_never_lowers_keeps_the_order_and_is_within_bonferronis(p: list[flo
     assert all(old <= new <= min(1, len(p) * old) + 1e-12 for old, new in zip(p, corrected, strict=True))
     ranked = [corrected[i] for i in np.argsort(p, kind="stable")]
     assert ranked == sorted(ranked)
+
+
+def test_the_end_of_a_training_is_its_last_fifty_epochs_or_its_last_quarter() -> None:
+    values = np.random.default_rng(0).random(400)
+    found = Steadiness.of([*enumerate(values.tolist())], 400)
+    assert (found.epochs, found.mean, found.deviation) == (50, values[-50:].mean(), values[-50:].std())
+    every_fifth = [*enumerate(values.tolist())][4::5]
+    assert Steadiness.of(every_fifth, 400).values == tuple(values[354::5])
+    assert Steadiness.of([*enumerate(values[:8].tolist())], 8).values == tuple(values[6:8])
+
+
+def test_a_single_epoch_has_no_deviation_and_none_has_no_mean() -> None:
+    found = Steadiness.of([(2, 0.5)], 3)
+    assert (found.epochs, found.mean) == (1, 0.5)
+    assert math.isnan(found.deviation)
+    assert math.isnan(Steadiness.of([], 3).mean)

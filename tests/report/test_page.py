@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 
 from boundseg.errors import InputError
 from boundseg.report import plots
-from boundseg.report.page import bracket, differences, report
+from boundseg.report.collect import collect
+from boundseg.report.page import bracket, differences, report, steadiness
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -271,3 +273,10 @@ def test_a_single_bound_has_a_band() -> None:
     across = [float(x) for x in re.findall(r"[ML] (\S+)", band)]
     assert np.ptp(across) > 100
     assert 'xlink:href="#case=a&amp;slice=0"' in svg
+
+
+def test_a_training_of_a_few_epochs_says_no_deviation_of_its_last_one(runs: list[Path]) -> None:
+    judged = [replace(one, metrics=one.metrics[:1]) for one in collect(runs[:1])]
+    (row,) = steadiness(judged)
+    assert row["epochs"] == "last 1 of 1"
+    assert row["standard deviation"] == "-"

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 RESAMPLES = 5000
 SEED = 0  # of the bootstrap: the same rows give the same interval
+LAST_EPOCHS = 50  # over which the paper calls a method unstable or not; of a short run, its last quarter
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,41 @@ def mean(values: Sequence[float] | pd.Series, patients: Sequence[str] | pd.Serie
     of_patient = defined.groupby("patient")["value"].agg(["sum", "count"]).to_numpy(float)
     low, high = _bootstrap(of_patient)
     return Mean(float(defined["value"].mean()), low, high, len(defined), undefined)
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """How steadily a training ends: a figure over its last epochs, the paper's "unstable".
+
+    Attributes:
+        epochs: How many of the last ones are looked at.
+        values: Of those that were validated.
+    """
+
+    epochs: int
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, validated: Sequence[tuple[float, float]], epochs: int, longer: float = 1.0) -> Steadiness:
+        """The last 50 epochs, or the last quarter of a training that has fewer than 200.
+
+        Args:
+            validated: Epochs, from 0, and their figures.
+            epochs: How many there were.
+            longer: As many times more are looked at, where epochs are as much shorter.
+        """
+        count = min(round(LAST_EPOCHS * longer), max(1, epochs // 4))
+        return cls(count, tuple(value for epoch, value in validated if epoch >= epochs - count))
+
+    @property
+    def mean(self) -> float:
+        """NaN where none was validated."""
+        return float(np.mean(self.values)) if self.values else math.nan
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation; NaN of fewer than two."""
+        return float(np.std(self.values)) if len(self.values) > 1 else math.nan
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,12 @@ from io import StringIO
 from statistics import mean as mean_of
 from statistics import stdev
 
-import numpy as np
 import pandas as pd
 
-from boundseg.evaluation.statistics import compare, mean
+from boundseg.evaluation.statistics import Steadiness, compare, mean
 from boundseg.evaluation.tables import formatted
 from boundseg.paper.rows import Beside, Preset, Row
 from boundseg.paper.runs import Result
-
-LAST_EPOCHS = 50  # over which the paper calls a method unstable or not; of a short run, its last quarter
 
 PAPERS_WAY = "validation DSC, the paper's way"
 
@@ -186,15 +183,9 @@ def lines_of(results: Iterable[Result]) -> list[Line]:
 
 
 def steadiness(result: Result) -> tuple[int, float, float]:
-    """How many of the last epochs were validated, and mean and standard deviation of their DSC.
-
-    Of a row of equal updates, whose epochs are shorter, as many more; one epoch has no standard deviation.
-    """
-    count = min(round(LAST_EPOCHS * result.planned.longer), max(1, len(result.rows) // 4))
-    values = [value for epoch, value in result.validation_dice if epoch >= len(result.rows) - count]
-    if not values:
-        return 0, math.nan, math.nan
-    return len(values), float(np.mean(values)), float(np.std(values)) if len(values) > 1 else math.nan
+    """How many of the last epochs were validated, and mean and standard deviation of their DSC."""
+    found = Steadiness.of(result.validation_dice, len(result.rows), result.planned.longer)
+    return len(found.values), found.mean, found.deviation
 
 
 def pairs(lines: Sequence[Line]) -> list[dict[str, object]]:

@@ -20,6 +20,7 @@ from boundseg import __version__
 from boundseg.data import atomic
 from boundseg.data.dataset import Dataset
 from boundseg.errors import InputError, RunError
+from boundseg.evaluation.statistics import Steadiness
 from boundseg.evaluation.tables import paired_tests
 from boundseg.report import plots
 from boundseg.report.collect import Judged, collect
@@ -32,7 +33,6 @@ MEGABYTES = 15.0  # of a page, unless told otherwise; base64 included
 SCRIPTS = ("decode", "draw", "facts", "sort", "theme", "points", "gestures", "start")
 VIEWER_FRAME = 50_000  # bytes, about: of the viewer without its cases
 STRIP_FRAME = 400  # bytes, about: of a picture without what it shows
-LAST_EPOCHS = 50  # over which the paper looks at how steady a method is; fewer where a run is short
 Rows = list[dict[str, str]]
 
 
@@ -176,17 +176,16 @@ def steadiness(judged: Sequence[Judged]) -> Rows:
     """Validation DSC over the last epochs, mean and standard deviation: how steady a training ends."""
     rows = []
     for one in judged:
-        count = min(LAST_EPOCHS, max(1, len(one.metrics) // 4))
-        values = [v for epoch, v in _validation_dice(one) if epoch >= len(one.metrics) - count]
-        if values:
+        found = Steadiness.of(_validation_dice(one), len(one.metrics))
+        if found.values:
             rows.append(
                 {
                     "run": one.name,
-                    "epochs": f"last {count} of {len(one.metrics)}",
-                    "validation DSC": f"{np.mean(values):.3f}",
-                    "standard deviation": f"{np.std(values):.3f}",
-                    "lowest": f"{min(values):.3f}",
-                    "highest": f"{max(values):.3f}",
+                    "epochs": f"last {found.epochs} of {len(one.metrics)}",
+                    "validation DSC": f"{found.mean:.3f}",
+                    "standard deviation": "-" if math.isnan(found.deviation) else f"{found.deviation:.3f}",
+                    "lowest": f"{min(found.values):.3f}",
+                    "highest": f"{max(found.values):.3f}",
                 }
             )
     return rows
