@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,24 @@ def test_a_training_goes_on_from_another_runs_weights(trained: Run, tmp_path: Pa
     with pytest.raises(CheckpointError, match="gone is not there"):
         train(gone, tmp_path / "none", device="cpu", quiet=True)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_published_backbone_is_not_fetched_again_to_predict(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained.folder, tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    fetched = "network: {name: flexibleunet, backbone: efficientnet-b0, pretrained: true}"
+    config.write_text(re.sub(r"^network: .*$", fetched, config.read_text(), flags=re.M))
+    asked: dict[str, object] = {}
+
+    def build(*_: object, **options: object) -> torch.nn.Module:
+        asked.update(options)
+        return torch.nn.Identity()
+
+    monkeypatch.setattr("boundseg.training.run.build", build)
+    Run.open(tmp_path / "run").network()
+    assert asked == {"backbone": "efficientnet-b0", "pretrained": False}
 
 
 def test_weights_are_looked_for_beside_the_config(tmp_path: Path) -> None:

@@ -155,7 +155,9 @@ class Run:
         """A fresh network as the config describes it."""
         channels, network = self.environment["channels"], self.config.network
         outputs, axes = len(self.labels) + network.spare_outputs, self.config.data.grid.axes
-        return build(network.name, len(channels), outputs, axes, **network.options)
+        # its weights are those of a checkpoint: a published backbone is not fetched again
+        options = network.options | ({"pretrained": False} if "pretrained" in network.options else {})
+        return build(network.name, len(channels), outputs, axes, **options)
 
     def checkpoint(self, which: Which = "best") -> Checkpoint:
         """A checkpoint; raises CheckpointError where it cannot be read."""
