@@ -20,6 +20,7 @@ from boundseg.data.priors import COLUMNS
 from boundseg.training.config import Config
 from tests.constraints.cases import situation
 from tests.constraints.test_descriptor_laws import crop
+from tests.messages import is_ours
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -263,3 +264,12 @@ def test_every_verb_is_a_function_too() -> None:
     verbs += [str(group.name) for group in app.registered_groups]
     rows = re.findall(r"^\| `(\w+)", (ROOT / "docs" / "api" / "verbs.md").read_text(encoding="utf-8"), flags=re.M)
     assert set(rows) == set(verbs)
+
+
+def test_every_message_of_the_integrations_is_one_of_ours() -> None:
+    section = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8").split("## Messages")[1]
+    messages = re.findall(r"^- \*\*(.+?)\*\*:", section, flags=re.M | re.S)
+    assert len(messages) > 10
+    for message in messages:
+        assert is_ours(message), message
+    assert not is_ours("the network gave a list, and no images")
