@@ -425,9 +425,11 @@ def test_a_title_above_the_header_is_told(dataset: Dataset, tmp_path: Path) -> N
     xlsx(tmp_path / "volumes.xlsx", [("Volumes 2024",), (), ("case", "LV (mL)"), (CASES[0], 2)])
     with pytest.raises(InputError, match=message):
         read_sheet(tmp_path / "volumes.xlsx")
-    (tmp_path / "volumes.csv").write_text(f"Volumes 2024\n\ncase,LV (mL)\n{CASES[0]},2\n")
-    with pytest.raises(InputError, match=message):
-        read_sheet(tmp_path / "volumes.csv")
+    for separator in ",;\t":
+        lines = "Volumes 2024", "", f"case{separator}LV (mL)", f"{CASES[0]}{separator}2"
+        (tmp_path / "volumes.csv").write_text("\n".join(lines))
+        with pytest.raises(InputError, match=message):
+            read_sheet(tmp_path / "volumes.csv")
 
 
 def test_a_sheet_that_says_it_is_smaller_is_read_whole(dataset: Dataset, tmp_path: Path) -> None:

@@ -111,10 +111,10 @@ def _text(path: Path) -> tuple[list[tuple[int, list[Cell]]], str]:
         separator, skipped = first[4], 1
         text = text.partition("\n")[2]
     else:
-        header = next((line for line in text.splitlines() if line.strip()), "")
-        unquoted = "".join(header.split('"')[::2])
+        unquoted = ("".join(line.split('"')[::2]) for line in text.splitlines())
+        header = next((line for line in unquoted if set(line) & set("\t;,")), "")  # a title above it separates nothing
         # a tab decides; "LV, mL;case" has both, and its ; separates
-        separator = next((mark for mark in "\t;" if mark in unquoted), ",")
+        separator = next((mark for mark in "\t;" if mark in header), ",")
     try:
         lines = csv_lines(text, separator, skipped)
     except ValueError as error:
