@@ -91,7 +91,8 @@ def train(
         return
     rows = run.metrics()
     minutes, waiting = sum(row["seconds"] for row in rows) / 60, sum(row["waiting"] for row in rows) / len(rows)
-    out.print(f"{len(rows)} epochs, {minutes:.1f} min, {waiting:.1%} of them waiting for data")
+    epochs = "1 epoch" if len(rows) == 1 else f"{len(rows)} epochs"
+    out.print(f"{epochs}, {minutes:.1f} min, {waiting:.1%} of them waiting for data")
     out.print(f"run folder: {run.folder}  ({_next(run)})")
 
 
