@@ -43,19 +43,28 @@ def plan(root: Path, configurations: Mapping[str, Mapping[str, Any]], processes:
         patch.setenv("nnUNet_n_proc_DA", "1")  # for the planner it is torch's threads
         extract_fingerprints([NUMBER], num_processes=processes, verbose=False)
         plan_experiments([NUMBER])
-        path = root / "preprocessed" / NAME / "nnUNetPlans.json"
-        plans = json.loads(path.read_text())
-        for name, changes in configurations.items():
-            plans["configurations"][name] |= changes
-            network = plans["configurations"][name]["architecture"]["arch_kwargs"]
-            stages = min(3 if name == "3d_fullres" else 4, network["n_stages"])
-            for key, value in network.items():
-                if isinstance(value, list) and len(value) in (network["n_stages"], network["n_stages"] - 1):
-                    network[key] = value[: stages if len(value) == network["n_stages"] else stages - 1]
-            network["n_stages"] = stages
-            network["features_per_stage"] = [8, 16, 32, 32][:stages]
-        path.write_text(json.dumps(plans))
+        shrink(root / "preprocessed" / NAME / "nnUNetPlans.json", configurations)
         preprocess([NUMBER], configurations=list(configurations), num_processes=[processes] * len(configurations))
+
+
+def shrink(path: Path, configurations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Takes stages and features out of the networks of ``nnUNetPlans.json``, and changes what else is given.
+
+    Args:
+        path: The plans.
+        configurations: As for :func:`plan`; a spacing is of no use once cases are preprocessed.
+    """
+    plans = json.loads(path.read_text())
+    for name, changes in configurations.items():
+        plans["configurations"][name] |= changes
+        network = plans["configurations"][name]["architecture"]["arch_kwargs"]
+        stages = min(3 if name == "3d_fullres" else 4, network["n_stages"])
+        for key, value in network.items():
+            if isinstance(value, list) and len(value) in (network["n_stages"], network["n_stages"] - 1):
+                network[key] = value[: stages if len(value) == network["n_stages"] else stages - 1]
+        network["n_stages"] = stages
+        network["features_per_stage"] = [8, 16, 32, 32][:stages]
+    path.write_text(json.dumps(plans))
 
 
 def fold(root: Path, trainer: str, configuration: str) -> Path:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from boundseg.data import derive, priors
+from boundseg.data import derive, priors, volume_io
 from boundseg.data.convert.acdc import convert_acdc
 from boundseg.data.convert.nnunet import convert_nnunet, write_splits_final
 from boundseg.data.dataset import Dataset
@@ -22,18 +27,29 @@ CONSTRAINT = "- size: {class: LV, set: individual, penalty: log_hinge, weight: 0
 SHAPES = {"2d": ([144, 144], [3.0, 3.0], 8, 6), "3d_fullres": ([12, 128, 128], [10.0, 3.0, 3.0], 2, 16)}
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "nnunet.md"
+# few processes, and threads that do not spin where others compute
+ALONE = {"OMP_WAIT_POLICY": "PASSIVE"} | dict.fromkeys(
+    ("nnUNet_n_proc_DA", "nnUNet_def_n_proc", "nnUNet_npp", "nnUNet_nps"), "1"
+)
+
+
+def hearts(real_data: Path, folder: Path, **patients: int) -> Dataset:
+    """A dataset folder of the first patients of each side, with human scribbles."""
+    table = pd.read_csv(real_data / "acdc" / "split.csv")
+    chosen = {side: list(some.patient)[: patients[side]] for side, some in table.groupby("split")}
+    cases.few(real_data / "acdc", folder.parent / "download", chosen)
+    convert_acdc(folder.parent / "download", folder, ["LV"])
+    return Dataset.open(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
 def test_violations_on_held_out_hearts_fall_against_the_same_run_without_bounds(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configuration: str
 ) -> None:
-    patients = pd.read_csv(real_data / "acdc" / "split.csv")
-    of = {side: list(some.patient) for side, some in patients.groupby("split")}
-    chosen = {"train": of["train"][:8], "validation": of["validation"][:4], "test": of["test"][:1]}
-    cases.few(real_data / "acdc", tmp_path / "download", chosen)
-    convert_acdc(tmp_path / "download", tmp_path / "hearts", ["LV"])
-    dataset = Dataset.open(tmp_path / "hearts")
+    dataset = hearts(real_data, tmp_path / "hearts", train=8, validation=4, test=1)
     write_label_set(dataset, dataset.training_cases, "erosion", "erosion")
     known = derive.individual(dataset, dataset.training_cases, ["LV"])
     priors.write(dataset.folder / "priors.csv", known)
@@ -64,3 +80,55 @@ def test_violations_on_held_out_hearts_fall_against_the_same_run_without_bounds(
     with_bounds, without = found["nnUNetTrainerBoundseg"], found["nnUNetTrainerBoundseg_nothing"]
     assert with_bounds[1] < without[1] / 2
     assert with_bounds[0] > without[0]
+
+
+def sh(commands: str, folder: Path) -> str:
+    """What commands of a page print."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-eu", "-c", commands],
+        cwd=folder,
+        env=os.environ | ALONE | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{commands}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def volumes(dataset: Dataset) -> str:
+    """What reports would say: the volume of every heart, as its full mask has it."""
+    rows = ["scan,LV (mL)"]
+    for path in sorted(dataset.folder.glob("labelsT[rs]/*.nii.gz")):
+        mask = volume_io.read(path)
+        volume_ml = (np.asarray(mask.array) == 1).sum() * np.prod(mask.spacing_mm) / 1000
+        rows.append(f"{path.name.removesuffix('.nii.gz')},{volume_ml:.0f}")
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_lead_from_scribbles_and_volumes_to_predictions(
+    real_data: Path, tmp_path: Path
+) -> None:
+    dataset = hearts(real_data, tmp_path / "ACDC_LV", train=3, validation=1, test=2)
+    (tmp_path / "volumes.csv").write_text(volumes(dataset))
+    sh('boundseg priors ACDC_LV report --table volumes.csv --column "LV (mL)" --case-column scan', tmp_path)
+    (block,) = re.findall(r"^```sh\n(export nnUNet_raw=.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.M | re.S)
+    variables = block.splitlines()[0]
+    convert, planning, rest = re.split(r"^(nnUNetv2_plan_and_preprocess .*)$", block, flags=re.M)
+    sh(convert, tmp_path)
+    # a network and a schedule for minutes on one core; patches at this spacing hold whole hearts
+    raw, preprocessed = (tmp_path / name / "Dataset027_LV" for name in ("raw", "preprocessed"))
+    with (raw / "boundseg.yaml").open("a") as settings:
+        settings.write("epochs: 8\niterations: 25\nvalidation_iterations: 1\n")
+    sh(f"{variables}\n{planning} -npfp 1 -np 1 1 -overwrite_target_spacing 10 5 5", tmp_path)
+    cases.shrink(preprocessed / "nnUNetPlans.json", {"3d_fullres": {}})
+    if not torch.cuda.is_available():
+        rest = re.sub(r"^(boundseg nnunet (?:train|predict) .*)$", r"\1 -device cpu", rest, flags=re.M)
+    printed = sh(f"{variables}\n{rest}", tmp_path)
+    tests = {path.name for path in (dataset.folder / "labelsTs").iterdir()}
+    assert {path.name for path in (tmp_path / "predictions").glob("*.nii.gz")} == tests
+    assert len(tests) == 4
+    table = printed[printed.rindex("missed by, mean") :]
+    assert re.search(r"size LV report per volume in mL\W+4\W+[\d.]+%\W+[\d.]+", table), table

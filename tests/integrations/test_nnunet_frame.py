@@ -3,6 +3,8 @@ them, and the frame says where everything went."""
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,8 @@ from tests.conftest import oblique_affine
 
 pytest.importorskip("nnunetv2", reason="pip install 'boundseg[nnunet]'")
 
+from batchgenerators.dataloading import nondet_multi_threaded_augmenter
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReorient
@@ -161,14 +165,44 @@ def test_augmented_patches_lie_where_the_frame_says(
     torch.manual_seed(1)
     case = OneCase(tmp_path, SimpleITKIO, (0, 1, 2), shape)
     loading = loader(case, SimpleITKIO, (0, 1, 2), 2, initial, final, moves(final))
-    seen = 0
-    for _ in range(3):
-        found, image, _ = located(next(loading), final)
-        said = found.frame.coordinates(image.shape[2:])
-        clear = (found.frame.weight > 0) & well_inside(found, said)
-        seen += int(clear.sum())
-        assert not clear.any() or (said - image).abs().amax(1)[clear].max() < 2e-2
-    assert seen > 100
+    assert sum(voxels_that_lie_where_they_say(next(loading), final) for _ in range(3)) > 100
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        # of Linux up to Python 3.13, and of everything else; the latter imports nnU-Net in each process
+        pytest.param("fork", marks=pytest.mark.skipif(sys.platform == "win32", reason="there is none")),
+        pytest.param("spawn", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of a process with threads, as pytest's is
+# their thread may find its queue closed where much else is computed; lost workers are told by next()
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_patches_of_background_processes_lie_where_their_frames_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    context: Any = multiprocessing.get_context(method)
+    for name in ("Process", "Queue", "Event"):
+        monkeypatch.setattr(nondet_multi_threaded_augmenter, name, getattr(context, name))
+    case = OneCase(tmp_path, SimpleITKIO, (0, 1, 2), None)
+    (initial, final), *_ = (patch.values for patch in PATCHES if patch.id == "patches")
+    loading = loader(case, SimpleITKIO, (0, 1, 2), 2, initial, final, moves(final))
+    batches = NonDetMultiThreadedAugmenter(loading, None, 2, wait_time=0.002)
+    try:
+        # of both: they take turns in no order
+        assert sum(voxels_that_lie_where_they_say(next(batches), final) for _ in range(8)) > 100
+    finally:
+        batches._finish(timeout=60)
+
+
+def voxels_that_lie_where_they_say(batch: dict[str, Any], final: tuple[int, ...]) -> int:
+    """How many voxels were looked at: each holds its own place."""
+    found, image, _ = located(batch, final)
+    said = found.frame.coordinates(image.shape[2:])
+    clear = (found.frame.weight > 0) & well_inside(found, said)
+    assert not clear.any() or (said - image).abs().amax(1)[clear].max() < 2e-2
+    return int(clear.sum())
 
 
 @pytest.mark.parametrize("axis", [0, 2])

@@ -14,6 +14,8 @@ from boundseg.data.priors import Prior
 from boundseg.errors import ConfigError, DatasetError, InputError, PriorsError
 from boundseg.integrations.nnunet.settings import Asked, Settings, find
 
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "nnunet.md"
 LABELS = {"background": 0, "LV": 1, "Myo": 2, "ignore": 3}
 
 
@@ -61,7 +63,7 @@ def test_a_set_is_looked_up_for_slices_and_volumes(tmp_path: Path) -> None:
         ("constraints:\n  - size: {class: LV, set: reprot}", "no row of the set 'reprot'"),
         (
             "constraints:\n  - size: {class: Myo, set: report}",
-            "nothing is known of any case that nnU-Net has preprocessed",
+            r"nothing is known of any of the 2 cases\.\n.*without _0000: a\.",
         ),
         ("constraints:\n  - box: {class: LV}", "box is not offered with nnU-Net"),
         ("constraints:\n  - intensity: {class: LV, between: [1, 2]}", "does not keep by what it scaled them"),
@@ -131,10 +133,22 @@ def test_a_priors_csv_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_yaml_of_the_page_is_read(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "nnunet.md").read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
     (block,) = re.findall(r"^```yaml\n(.*?)^```", page, flags=re.M | re.S)
     (tmp_path / "boundseg.yaml").write_text(block)
     assert len(Settings.load(tmp_path / "boundseg.yaml").constraints) == 3
     section = page.split("## boundseg.yaml")[1].split("\n## ")[0]
     table = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ", section, flags=re.M)
     assert {key.strip("`") for row in table for key in row.split(", ")} == set(Settings.model_fields)
+
+
+def test_every_message_of_the_page_is_one_of_ours() -> None:
+    table = PAGE.read_text(encoding="utf-8").split("## Messages")[1]
+    messages = re.findall(r"^\| `(.+?)`", table, flags=re.M)
+    # a message is a string of several lines; what is filled in stands in braces, and as … or a number on the page
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    plain = re.sub(r"\s+", " ", re.sub(r'"\s*\n\s*f?"', "", source))
+    for message in messages:
+        fixed = [re.escape(words) for words in re.split(r"…|\b\d+\b", message)]
+        assert re.search(r"(?:\{[^{}]+\}|\d+)".join(fixed), plain), message
+    assert len(messages) > 10

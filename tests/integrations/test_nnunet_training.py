@@ -12,13 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from boundseg.data import priors
 from boundseg.data.convert.nnunet import convert_nnunet, write_splits_final
 from boundseg.data.dataset import Dataset
 from boundseg.data.priors import Prior
-from boundseg.errors import ConfigError, InputError
-from tests.conftest import fill
+from boundseg.errors import ConfigError, DatasetError, InputError
+from tests.conftest import fill, heart
 from tests.integrations import nnunet_cases as cases
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ constraints:
   - size: {class: LV, set: individual, penalty: log_hinge, weight: 0.1, warm_up: 2}
   - size: {class: LV+Myo, between: [0, 4000], per: volume, unit: px}
 """
+SLICES = "size LV individual per slice in px"  # the first of them, as it is named
 SHORT = "epochs: 2\niterations: 2\nvalidation_iterations: 1\n"
 SHAPES = {
     "2d": {"patch_size": [32, 32], "batch_size": 4},
@@ -60,46 +62,74 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
+@pytest.mark.parametrize(
+    ("configuration", "patch", "volumes"), [("2d", "32x32", "0 of 2"), ("3d_fullres", "8x32x32", "2 of 2")]
+)
 def test_trains_resumes_and_predicts_with_the_commands_of_nnunet(
-    planned: Path, monkeypatch: pytest.MonkeyPatch
+    planned: Path, monkeypatch: pytest.MonkeyPatch, configuration: str, patch: str, volumes: str
 ) -> None:
     from boundseg.integrations.nnunet import entry
     from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
 
     monkeypatch.setattr("multiprocessing.cpu_count", lambda: 1)  # torch's threads
-    common = [str(cases.NUMBER), "2d", "0", "-device", "cpu"]
-    stopped = nnUNetTrainerBoundseg.on_epoch_end
+    common = [str(cases.NUMBER), configuration, "0", "-device", "cpu"]
+    ended = nnUNetTrainerBoundseg.on_epoch_end
+    strengths = []
 
-    def stop(self: nnUNetTrainerBoundseg) -> None:
+    def stop_after_the_first(self: nnUNetTrainerBoundseg) -> None:
+        strengths.append(self.loss.strength[SLICES])
         self.save_every = 1
-        stopped(self)
-        raise KeyboardInterrupt
+        ended(self)
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(nnUNetTrainerBoundseg, "on_epoch_end", stop)
-        with pytest.raises(KeyboardInterrupt):
-            entry.train(common)
-    folder = cases.fold(planned, "nnUNetTrainerBoundseg", "2d")
+    monkeypatch.setattr(nnUNetTrainerBoundseg, "on_epoch_end", stop_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        entry.train(common)
+    folder = cases.fold(planned, "nnUNetTrainerBoundseg", configuration)
     assert (folder / "checkpoint_latest.pth").is_file()
     entry.train([*common, "--c"])
-    log = "\n".join(path.read_text() for path in sorted(folder.glob("training_log_*.txt")))
+    assert strengths == [0, 0.5], "the warm-up goes on where it was"
+    log = _log(folder)
     assert re.findall(r"Epoch (\d)\s*$", log, flags=re.M) == ["0", "1"]
-    assert re.search(r"train size LV individual per slice in px: [\d.]+% of \d+ bounds kept, mean penalty", log)
+    assert re.search(rf"train {SLICES}: [\d.]+% of \d+ bounds kept, mean penalty", log)
     assert re.search(r"val size LV\+Myo everywhere per volume in px", log)
-    assert "A patch of 32x32 holds a whole slice of 2 of 2 training cases" in log
-    assert "A patch of 32x32 holds a whole volume of 0 of 2 training cases" in log
+    assert f"A patch of {patch} holds a whole slice of 2 of 2 training cases" in log
+    assert f"A patch of {patch} holds a whole volume of {volumes} training cases" in log
     rows = (folder / "validation" / "bounds.csv").read_text().splitlines()
     assert rows[0] == "case,slice,constraint,value,lower,upper,kept"
     assert len(rows) == 1 + 5 + 1
     assert (folder / "boundseg.yaml").read_text() == BOUNDS + SHORT
-    raw, predictions = planned / "raw" / cases.NAME, planned / "predictions"
-    where = ["-i", str(raw / "imagesTs"), "-o", str(predictions), "-d", str(cases.NUMBER), "-c", "2d", "-f", "0"]
-    entry.predict([*where, "-device", "cpu", "-npp", "0", "-nps", "0"])
+    raw, predictions = planned / "raw" / cases.NAME, planned / f"predictions_{configuration}"
+    where = ["-i", str(raw / "imagesTs"), "-o", str(predictions), "-d", str(cases.NUMBER), "-c", configuration]
+    entry.predict([*where, "-f", "0", "-device", "cpu", "-npp", "0", "-nps", "0"])
     (test,) = (raw / "imagesTs").iterdir()
     image = nib.load(test)
     found = nib.load(predictions / test.name.replace("_0000", ""))
     assert found.shape == image.shape
     assert np.allclose(found.affine, image.affine, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # see test_nnunet_frame.py
+@pytest.mark.parametrize("configuration", [pytest.param("2d", marks=pytest.mark.slow), "3d_fullres"])
+def test_background_workers_of_nnunet_bring_bounds_along(
+    planned: Path, monkeypatch: pytest.MonkeyPatch, configuration: str
+) -> None:
+    from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+
+    from boundseg.integrations.nnunet.trainer import named
+
+    monkeypatch.setenv("nnUNet_n_proc_DA", "2")
+    cases.ask(planned, BOUNDS + SHORT, "workers")
+    training = cases.trainer_of(named("nnUNetTrainerBoundseg_workers"), planned, configuration)
+    training.run_training()
+    assert isinstance(training.dataloader_train, NonDetMultiThreadedAugmenter)
+    log = _log(cases.fold(planned, "nnUNetTrainerBoundseg_workers", configuration))
+    for side, steps in (("train", 2), ("val", 1)):
+        found = re.findall(rf"{side} {SLICES}: [\d.]+% of (\d+) bounds kept", log)
+        shown = 4 if configuration == "2d" else 2 * 5  # slices in a batch, of which augmentation may spoil some
+        assert len(found) == 2
+        assert all(0 < int(known) <= steps * shown for known in found)
 
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
@@ -147,7 +177,7 @@ def test_where_all_is_seen_too_little_costs_and_the_reference_costs_nothing(plan
     empty[:, 0] = 20
     located = Located.of(batch["patches"], empty.shape[2:], 3, empty.device)
     training.loss.penalty(empty, located)
-    known, kept, cost = training.loss.read()["size LV individual per slice in px"]
+    known, kept, cost = training.loss.read()[SLICES]
     shown = [index for patch in batch["patches"] for index in patch.slices if index >= 0]
     with_heart = sum(index < 4 for index in shown)  # the last slice holds none
     assert known == len(shown)
@@ -156,7 +186,7 @@ def test_where_all_is_seen_too_little_costs_and_the_reference_costs_nothing(plan
     masks = np.stack([_mask_of(planned, patch) for patch in batch["patches"]])
     reference = torch.nn.functional.one_hot(torch.from_numpy(masks).long(), 3).movedim(-1, 1).float() * 40
     training.loss.penalty(reference, located)
-    _, kept, _ = training.loss.read()["size LV individual per slice in px"]
+    _, kept, _ = training.loss.read()[SLICES]
     assert kept == 1
 
 
@@ -194,6 +224,10 @@ def test_padding_is_background_to_nnunet_and_nothing_where_there_are_bounds(plan
     assert abs(after - before) > 1e-3
 
 
+def _log(folder: Path) -> str:
+    return "\n".join(path.read_text() for path in sorted(folder.glob("training_log_*.txt")))
+
+
 def _mask_of(planned: Path, patch: Patch) -> np.ndarray:
     """The full mask at the place of a patch that nobody has augmented; nnU-Net resamples it by a voxel at most."""
     full = nib.load(planned / "hearts" / "labelsTr" / f"{patch.case}.nii.gz").get_fdata()
@@ -216,14 +250,14 @@ def test_a_step_towards_the_bounds_in_3d(planned: Path) -> None:
     training.on_train_start()
     training.on_train_epoch_start()
     assert training.loss.strength == {
-        "size LV individual per slice in px": 0.0,
+        SLICES: 0.0,
         "size LV+Myo everywhere per volume in px": 1.0,
     }
     batch = next(training.dataloader_train)
     for patch in batch["patches"]:
         assert set(patch.slices) == {-1, 0, 1, 2, 3, 4}
     training.train_step(batch)
-    known, _, cost = training.loss.read()["size LV individual per slice in px"]
+    known, _, cost = training.loss.read()[SLICES]
     assert known == 2 * 5
     assert cost > 0
 
@@ -326,3 +360,49 @@ def test_a_dataset_without_an_ignore_label_is_refused_by_the_command(
     assert code == 2, told
     assert "dataset.json has no label 'ignore'" in told
     assert "labels: full" in told
+
+
+def test_bounds_of_pictures_are_refused(planned: Path) -> None:
+    from boundseg.integrations.nnunet.trainer import nnUNetTrainerBoundseg
+
+    training = cases.trainer_of(nnUNetTrainerBoundseg, planned, "2d")
+    training.plans_manager.plans["image_reader_writer"] = "NaturalImage2DIO"
+    with pytest.raises(DatasetError) as told:
+        training.on_train_start()
+    (problem,) = told.value.problems
+    assert re.fullmatch(r"\w+: it is not known how NaturalImage2DIO turns the axes of a file\.", problem.what)
+    assert problem.remedy.endswith("which read NIfTI, NRRD and MetaImage.")
+
+
+@pytest.mark.slow
+def test_pictures_train_as_ever_without_bounds_and_are_refused_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from boundseg.integrations.nnunet.trainer import named
+
+    cases.enter(monkeypatch, tmp_path)
+    names = [f"tile{number}" for number in range(3)]
+    raw = tmp_path / "raw" / cases.NAME
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder).mkdir(parents=True)
+    for number, name in enumerate(names):
+        image, target = heart((40, 36, 2), np.random.default_rng(number))
+        Image.fromarray((image[..., 0] / 2).astype(np.uint8)).save(raw / "imagesTr" / f"{name}_0000.png")
+        Image.fromarray(target[..., 0]).save(raw / "labelsTr" / f"{name}.png")
+    labels = {"background": 0, "LV": 1, "Myo": 2, "ignore": 3}
+    about = {"channel_names": {"0": "grey"}, "labels": labels, "numTraining": 3, "file_ending": ".png"}
+    (raw / "dataset.json").write_text(json.dumps(about))
+    write_splits_final(tmp_path / "preprocessed" / cases.NAME / "splits_final.json", [(names[:2], names[2:])])
+    cases.ask(tmp_path, "constraints:\n  - size: {class: LV, between: [5, 90], unit: px}\n")
+    cases.ask(tmp_path, "constraints: []\n", "nothing")
+    cases.plan(tmp_path, {"2d": SHAPES["2d"]})
+    training = cases.trainer_of(named("nnUNetTrainerBoundseg_nothing"), tmp_path, "2d")
+    training.on_train_start()
+    training.on_train_epoch_start()
+    assert np.isfinite(training.train_step(next(training.dataloader_train))["loss"])
+    bounded = cases.trainer_of(named("nnUNetTrainerBoundseg"), tmp_path, "2d")
+    with pytest.raises(DatasetError) as told:
+        bounded.on_train_start()
+    (problem,) = told.value.problems
+    assert problem.what == "tile0: it is not known how NaturalImage2DIO turns the axes of a file."
+    assert problem.remedy.endswith("which read NIfTI, NRRD and MetaImage.")

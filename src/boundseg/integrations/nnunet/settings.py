@@ -94,7 +94,7 @@ class Asked:
             trainer: Its name, which says the file's.
             folders: The raw and the preprocessed folder of the dataset, those of them that there are.
             description: The content of ``dataset.json``.
-            cases: The cases that nnU-Net has preprocessed.
+            cases: The cases that nnU-Net has preprocessed, or has predicted.
 
         Raises:
             ConfigError: The file is missing, says something wrong, or asks what cannot be asked here.
@@ -124,9 +124,9 @@ class Asked:
         for demand in found:
             if not any(demand.knows(case) for case in cases):
                 raise ConfigError(
-                    f"{demand.constraint.name!r}: nothing is known of any case that nnU-Net has preprocessed.",
+                    f"{demand.constraint.name!r}: nothing is known of any of the {len(cases)} cases.",
                     str(path),
-                    f"Rows of priors.csv name cases as imagesTr does, such as {min(cases, default='none')}.",
+                    f"Rows of priors.csv name cases as images are named, without _0000: {min(cases, default='none')}.",
                 )
         return cls(path, settings, found)
 
