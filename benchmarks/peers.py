@@ -1,13 +1,15 @@
 """The same patients, labels, bounds and minutes for nnU-Net's partial loss, nnU-Net with bounds, and ENet.
 
 python benchmarks/peers.py ACDC_LV [--out peers] [--minutes 8] [--labels erosion --labels scribble] [--row ROW]
+                           [--device cuda]
 
 ACDC_LV is a dataset folder: `boundseg convert acdc ACDC/training ACDC_LV --target LV`. Seeds (eroded masks) and bounds
 (each slice's size to 10 %, an oracle) are derived from its masks if they are not there yet; the human scribbles came
-with it. Every network gets the same pixels of 3 mm in patches of 144 x 144, batches of 8 slices, and `--minutes` of
-processor time on one thread: some steps are timed first, and the schedules are as long as the minutes allow. nnU-Net
-plans as it does, but for that grid and for a network of half the width and five stages. All label maps are judged on
-the file's grid by the same code. Finished rows are not trained again. Prints the table; writes peers.csv and peers.png.
+with it. Every network gets the same pixels of 3 mm in patches of 144 x 144, batches of 8 slices, and `--minutes`: of
+processor time on one thread, or of a GPU's clock. Some steps are timed first, and the schedules are as long as the
+minutes allow. nnU-Net plans as it does, but for that grid and, on a CPU, for a network of half the width and five
+stages. All label maps are judged on the file's grid by the same code. Finished rows are not trained again. Prints the
+table; writes peers.csv and peers.png.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from boundseg.training.run import Run
 TARGET = "LV"
 SIZE, SPACING_MM, BATCH = (144, 144), (3.0, 3.0), 8
 EPOCHS, VALIDATION_STEPS, TIMED_STEPS = 20, 3, 12  # of nnU-Net
+STAGES = 5  # of its network on a CPU
 BOUNDS = {"class": TARGET, "set": "individual"}
 OF_NNUNET = BOUNDS | {"penalty": "log_hinge", "weight": 0.1}
 OF_ENET = BOUNDS | {"weight": 0.05}
@@ -59,11 +62,27 @@ KINDS = {
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What computes, and the clock that its minutes are of.
+
+    On a CPU it is the processor's own, so that what runs beside costs little; of a GPU the wall's.
+    """
+
+    device: torch.device
+
+    def seconds(self) -> float:
+        if self.device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a training took.
 
     Attributes:
-        minutes: Of the processor, for its epochs, validation included.
+        minutes: Of the processor, or of the clock where a GPU computes, for its epochs, validation included.
         steps: Of the optimiser.
         slices: Shown, one counted as often as it was shown.
         parameters: Of the network.
@@ -75,7 +94,7 @@ class Cost:
     parameters: int
 
 
-def prepare(dataset: Dataset, out: Path, sets: Sequence[str]) -> None:
+def prepare(dataset: Dataset, out: Path, sets: Sequence[str], machine: Machine) -> None:
     """Seeds and bounds of the dataset, and a folder of nnU-Net's for each label set, planned and preprocessed."""
     if "erosion" in sets and "erosion" not in dataset.label_sets:
         write_label_set(dataset, dataset.training_cases, "erosion", "erosion")
@@ -92,11 +111,11 @@ def prepare(dataset: Dataset, out: Path, sets: Sequence[str]) -> None:
                 out / "preprocessed" / raw.name / "splits_final.json", [(written.train, written.held_out)]
             )
         if not (out / "preprocessed" / raw.name / "nnUNetPlans_2d").is_dir():
-            plan(raw.name, out)
+            plan(raw.name, out, machine)
 
 
-def plan(name: str, out: Path) -> None:
-    """nnU-Net's own plan, on the grid of this comparison and with a smaller network."""
+def plan(name: str, out: Path, machine: Machine) -> None:
+    """nnU-Net's own plan, on the grid of this comparison and, on a CPU, with a smaller network."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
 
     number = int(name[7:10])
@@ -107,40 +126,40 @@ def plan(name: str, out: Path) -> None:
     ours = plans["configurations"]["2d"]
     ours |= {"patch_size": list(SIZE), "spacing": list(SPACING_MM), "batch_size": BATCH}
     network = ours["architecture"]["arch_kwargs"]
-    stages, had = 5, network["n_stages"]
-    for key, value in network.items():
-        if isinstance(value, list) and len(value) in (had, had - 1):
-            network[key] = value[: stages if len(value) == had else stages - 1]
-    network |= {"n_stages": stages, "features_per_stage": [width // 2 for width in network["features_per_stage"]]}
+    had = network["n_stages"]
+    if machine.device.type == "cpu" and had > STAGES:
+        for key, value in network.items():
+            if isinstance(value, list) and len(value) in (had, had - 1):
+                network[key] = value[: STAGES if len(value) == had else STAGES - 1]
+        network |= {"n_stages": STAGES, "features_per_stage": [width // 2 for width in network["features_per_stage"]]}
     path.write_text(json.dumps(plans, indent=1))
     preprocess([number], configurations=["2d"], num_processes=[1])
 
 
-def train_nnunet(out: Path, labels: str, bounds: bool, minutes: float) -> Cost:
+def train_nnunet(out: Path, labels: str, bounds: bool, minutes: float, machine: Machine) -> Cost:
     """Trains fold 0 and predicts the test cases into the row's folder."""
     name = DATASETS[labels]
     row = f"nnunet_bounds_{labels}" if bounds else f"nnunet_{labels}"
     asked = {"constraints": [{"size": OF_NNUNET}] if bounds else []}
     short = asked | {"epochs": 2, "iterations": TIMED_STEPS, "validation_iterations": 1}
-    _, timed = trained(out, name, f"{row}_timed", short)
+    _, timed = trained(out, name, f"{row}_timed", short, machine)
     step = timed[-1] / (TIMED_STEPS + 1 / 3)  # a step of validation has no backward
     steps = max(1, round(60 * minutes / step / EPOCHS - VALIDATION_STEPS / 3))
-    training, seconds = trained(
-        out, name, row, asked | {"epochs": EPOCHS, "iterations": steps, "validation_iterations": VALIDATION_STEPS}
-    )
+    schedule = {"epochs": EPOCHS, "iterations": steps, "validation_iterations": VALIDATION_STEPS}
+    training, seconds = trained(out, name, row, asked | schedule, machine)
     entry.predict(
         [
             *("-i", str(out / "raw" / name / "imagesTs"), "-o", str(out / row / "predictions"), "-d", name[7:10]),
-            *("-c", "2d", "-f", "0", "-tr", f"nnUNetTrainerBoundseg_{row}", "-device", "cpu", "-npp", "0", "-nps", "0"),
-            "--disable_tta",
+            *("-c", "2d", "-f", "0", "-tr", f"nnUNetTrainerBoundseg_{row}", "-device", machine.device.type),
+            *("-npp", "0", "-nps", "0", "--disable_tta"),
         ]
     )
     parameters = sum(p.numel() for p in training.network.parameters())
     return Cost(sum(seconds) / 60, EPOCHS * steps, EPOCHS * steps * BATCH, parameters)
 
 
-def trained(out: Path, name: str, suffix: str, asked: dict[str, Any]) -> tuple[Any, list[float]]:
-    """A trainer of nnU-Net's, made and run as ``nnUNetv2_train`` does, and its epochs' seconds of the processor."""
+def trained(out: Path, name: str, suffix: str, asked: dict[str, Any], machine: Machine) -> tuple[Any, list[float]]:
+    """A trainer of nnU-Net's, made and run as ``nnUNetv2_train`` does, and its epochs' seconds."""
     from boundseg.integrations.nnunet.trainer import named
 
     (out / "raw" / name / f"boundseg_{suffix}.yaml").write_text(yaml.safe_dump(asked))
@@ -148,13 +167,13 @@ def trained(out: Path, name: str, suffix: str, asked: dict[str, Any]) -> tuple[A
     plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
     description = json.loads((folder / "dataset.json").read_text())
     torch.manual_seed(0)
-    training: Any = named(f"nnUNetTrainerBoundseg_{suffix}")(plans, "2d", 0, description, torch.device("cpu"))
+    training: Any = named(f"nnUNetTrainerBoundseg_{suffix}")(plans, "2d", 0, description, machine.device)
     stamps: list[float] = []
 
     def stamped(own: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:
             own()
-            stamps.append(time.process_time())
+            stamps.append(machine.seconds())
 
         return run
 
@@ -164,7 +183,7 @@ def trained(out: Path, name: str, suffix: str, asked: dict[str, Any]) -> tuple[A
     return training, [after - before for before, after in pairwise(stamps)]
 
 
-def train_enet(dataset: Dataset, out: Path, labels: str, bounds: bool, minutes: float) -> Cost:
+def train_enet(dataset: Dataset, out: Path, labels: str, bounds: bool, minutes: float, machine: Machine) -> Cost:
     """Trains, and predicts the test cases into the row's folder."""
     row = f"enet_bounds_{labels}" if bounds else f"enet_{labels}"
     content: dict[str, Any] = {
@@ -187,22 +206,22 @@ def train_enet(dataset: Dataset, out: Path, labels: str, bounds: bool, minutes: 
         },
         "selection": {"by": "last"},
     }
-    _, seconds = clocked(content, out / f"{row}_timed")
+    _, seconds = clocked(content, out / f"{row}_timed", machine)
     content["training"] |= {"epochs": max(1, round(60 * minutes / seconds))}
-    run, seconds = clocked(content, out / row)
-    evaluate_run(run, "test", device="cpu")
+    run, seconds = clocked(content, out / row, machine)
+    evaluate_run(run, "test", device=machine.device.type)
     shown = pd.read_csv(out / row / "metrics.csv")
     slices = round(((shown["seconds"] - shown["seconds: validation"]) * shown["images_per_second"]).sum())
     parameters = sum(p.numel() for p in build("enet", len(dataset.channels), len(dataset.labels)).parameters())
     return Cost(seconds / 60, slices // BATCH, slices, parameters)
 
 
-def clocked(content: dict[str, Any], folder: Path) -> tuple[Run, float]:
-    """A training of ours, and its seconds of the processor once all cases are prepared."""
+def clocked(content: dict[str, Any], folder: Path, machine: Machine) -> tuple[Run, float]:
+    """A training of ours, and its seconds once all cases are prepared."""
     begun: list[float] = []
-    ready = lambda: begun.append(time.process_time())  # noqa: E731
-    run = train(Config.parse(content), folder, device="cpu", quiet=True, prepared=ready)
-    return run, time.process_time() - begun[0]
+    ready = lambda: begun.append(machine.seconds())  # noqa: E731
+    run = train(Config.parse(content), folder, device=machine.device.type, quiet=True, prepared=ready)
+    return run, machine.seconds() - begun[0]
 
 
 def table(dataset: Dataset, out: Path, rows: Sequence[tuple[str, str]]) -> str:
@@ -288,14 +307,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--labels", action="append", choices=list(DATASETS))
     parser.add_argument("--row", action="append", help="KIND_LABELS, such as nnunet_bounds_erosion; default: all")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     arguments = parser.parse_args()
+    machine = Machine(torch.device(arguments.device))
     entry.require_installed()
     torch.set_num_threads(1)
     dataset, out = Dataset.open(arguments.folder), arguments.out.resolve()
     enter(out)
     sets = arguments.labels or list(DATASETS)
     rows = [(kind, labels) for labels in sets for kind in KINDS]
-    prepare(dataset, out, sets)
+    prepare(dataset, out, sets, machine)
     # batches are made in this process, too; the planner wants a thread
     os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112  # nnU-Net spells it so
     for kind, labels in rows:
@@ -308,9 +329,9 @@ def main() -> None:
             shutil.rmtree(begun, ignore_errors=True)
         bounds = "bounds" in kind
         if kind.startswith("nnunet"):
-            cost = train_nnunet(out, labels, bounds, arguments.minutes)
+            cost = train_nnunet(out, labels, bounds, arguments.minutes, machine)
         else:
-            cost = train_enet(dataset, out, labels, bounds, arguments.minutes)
+            cost = train_enet(dataset, out, labels, bounds, arguments.minutes, machine)
         atomic.write_text(cost_of, json.dumps(asdict(cost)) + "\n")
     print(table(dataset, out, rows))
     draw(dataset, out, rows)
