@@ -124,6 +124,7 @@ def test_a_row_that_was_measured_says_so_and_is_the_config_that_it_was_measured_
         ("half", "honest", "half", "full"),
         ("published", "published", "quick", "individual"),
         ("published", "published", "quick", "full"),
+        ("text", "text", "quick", "individual"),
     ],
 )
 def test_a_row_of_another_scale_or_preset_is_the_config_that_it_was_measured_with(
