@@ -21,6 +21,13 @@ def is_ours(message: str) -> bool:
     return any(_begins(parts, shown) for parts in _strings())
 
 
+@cache
+def plain_source() -> str:
+    """The source in one line, in which a message that was written as several strings is one."""
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted(SOURCE.rglob("*.py")))
+    return re.sub(r"\s+", " ", re.sub(r'"\s*\n\s*f?"', "", source))
+
+
 def _begins(parts: Parts, shown: str, ours: int = 0) -> bool:
     if not shown or not parts:
         return not shown and parts in ((), (".",)) and ours >= ENOUGH

@@ -26,6 +26,7 @@ from boundseg.data.dataset import Dataset
 from boundseg.data.volume_io import Volume
 from boundseg.demo import PHANTOM_SEED
 from tests.cli.cases import rewrite, voxels
+from tests.messages import is_ours
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")
@@ -409,7 +410,4 @@ def test_a_heading_of_the_troubleshooting_is_the_message_that_is_printed(copied:
 def test_every_other_heading_of_the_troubleshooting_is_made_of_our_words() -> None:
     # a network of pictures in colour would have to be trained for it
     (heading,) = (heading for heading in HEADINGS if not any(words in heading for words in PROVOKED))
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
-    plain = re.sub(r"\s+", " ", re.sub(r'"\s*\n\s*f?"', "", source))
-    for words in re.split(r"^scan has|\d+|(?<=\))(?=,)", heading):
-        assert words.strip() in plain, words
+    assert is_ours(heading), heading

@@ -13,9 +13,9 @@ from boundseg.data import priors
 from boundseg.data.priors import Prior
 from boundseg.errors import ConfigError, DatasetError, InputError, PriorsError
 from boundseg.integrations.nnunet.settings import Asked, Settings, find
+from tests.messages import plain_source
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "nnunet.md"
+PAGE = Path(__file__).parents[2] / "docs" / "nnunet.md"
 LABELS = {"background": 0, "LV": 1, "Myo": 2, "ignore": 3}
 
 
@@ -145,10 +145,7 @@ def test_the_yaml_of_the_page_is_read(tmp_path: Path) -> None:
 def test_every_message_of_the_page_is_one_of_ours() -> None:
     table = PAGE.read_text(encoding="utf-8").split("## Messages")[1]
     messages = re.findall(r"^\| `(.+?)`", table, flags=re.M)
-    # a message is a string of several lines; what is filled in stands in braces, and as … or a number on the page
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
-    plain = re.sub(r"\s+", " ", re.sub(r'"\s*\n\s*f?"', "", source))
-    for message in messages:
+    for message in messages:  # what is filled in stands in braces, and as … or a number on the page
         fixed = [re.escape(words) for words in re.split(r"…|\b\d+\b", message)]
-        assert re.search(r"(?:\{[^{}]+\}|\d+)".join(fixed), plain), message
+        assert re.search(r"(?:\{[^{}]+\}|\d+)".join(fixed), plain_source()), message
     assert len(messages) > 10
