@@ -116,9 +116,7 @@ def test_scans_with_nan_outside_of_the_field_of_view_are_filled(
 def test_every_message_of_the_troubleshooting_is_one_of_ours() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     messages = page.split("## Symptoms")[0]
-    for heading in re.findall(
-        r"^### (.+)$", messages, flags=re.M
-    ):
+    for heading in re.findall(r"^### (.+)$", messages, flags=re.M):
         assert heading in plain_source(), heading
 
 
